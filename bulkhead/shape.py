@@ -1,0 +1,143 @@
+"""From the application's description and the inventory to what a role or an operation needs: pure functions.
+
+The filters of plugins/filter/bulkhead.py are these functions under the same names.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bulkhead.application import Application, Pool, parse
+from bulkhead.problem import Problem
+
+
+class InvalidError(ValueError):
+    """The data is not fit to be shaped; the message is the list of problems."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+
+
+def application_of(raw: Any) -> Application:
+    if isinstance(raw, Application):
+        return raw
+    application, problems = parse(raw)
+    if application is None or problems:
+        raise InvalidError(problems)
+    return application
+
+
+def complete_application(raw: Any) -> dict[str, Any]:
+    """The application with every optional field filled in."""
+    return application_of(raw).model_dump(mode="json")
+
+
+def http_pools(raw: Any) -> list[dict[str, Any]]:
+    """The HTTP pools as a list, each with its `name`, every field and its routes."""
+    return [_named(name, pool) for name, pool in application_of(raw).http_pools.items()]
+
+
+def tcp_pools(raw: Any) -> list[dict[str, Any]]:
+    """The TCP pools as a list, each with its `name` and every field."""
+    return [_named(name, pool) for name, pool in application_of(raw).tcp_pools.items()]
+
+
+def _named(name: str, pool: Pool) -> dict[str, Any]:
+    return {"name": name, **pool.model_dump(mode="json")}
+
+
+def pool_routes(raw: Any) -> list[dict[str, Any]]:
+    """Every route of every HTTP pool as {pool, host, path, header}, most specific first.
+
+    The first that matches is the right one: routes with a host come first, then those with the longer path,
+    then those with a header (the order of the Kubernetes Gateway API), then by text.
+    `path` is never empty; `host` and `header` are none where the route does not ask for them.
+    """
+    routes = [
+        (route.specificity, route.key, name, route)
+        for name, pool in application_of(raw).http_pools.items()
+        for route in pool.routes
+    ]
+    routes.sort(key=lambda each: (tuple(-int(part) for part in each[0]), each[1], each[2]))
+    return [
+        {
+            "pool": name,
+            "host": route.host,
+            "path": route.path or "/",
+            "header": route.header.model_dump() if route.header else None,
+        }
+        for _, _, name, route in routes
+    ]
+
+
+def longest_drain_deadline(raw: Any) -> int:
+    """Seconds that the slowest pool may take to drain: HAProxy's hard-stop-after has to be above it."""
+    return max(pool.drain_deadline_seconds for pool in application_of(raw).pools.values())
+
+
+def node_servers(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Hosts as {name, address inside the cluster}: `groups[app_servers_group] | node_servers(hostvars)`."""
+    return [
+        {"name": host, "address": hostvars[host].get("node_address") or hostvars[host]["ansible_host"]}
+        for host in hosts
+    ]
+
+
+def addresses_of_kind(virtual_addresses: Iterable[Mapping[str, Any]], kind: str) -> list[str]:
+    """The virtual addresses of one kind, `public` or `internal`, as text."""
+    return [each["address"] for each in virtual_addresses if each["kind"] == kind]
+
+
+def interface_of(address: str, node_networks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Where a host carries an address, as {interface, prefix, cidr}: in the narrowest such network."""
+    wanted = ipaddress.ip_address(address)
+    networks = [(ipaddress.ip_network(each["network"]), each["interface"]) for each in node_networks]
+    matching = [each for each in networks if wanted in each[0]]
+    if not matching:
+        known = ", ".join(str(network) for network, _ in networks) or "none"
+        raise ValueError(f"{address} is in none of the host's networks (node_networks: {known})")
+    network, interface = max(matching, key=lambda each: each[0].prefixlen)
+    return {"interface": interface, "prefix": network.prefixlen, "cidr": f"{wanted}/{network.prefixlen}"}
+
+
+def database_connections(raw: Any, app_servers: int, workers: int = 0) -> dict[str, int]:
+    """Connections that the application may hold at its worst moment, by cause, and their `total`.
+
+    Every thread of a Gunicorn pool and every process of a queue holds one. While a release is switched, one
+    application node at a time runs the new instance of its pools beside the old.
+    """
+    application = application_of(raw)
+    node = sum(pool.workers * pool.threads for pool in application.http_pools.values())
+    worker = sum(queue.concurrency for queue in application.queues.values())
+    parts = {"pools": node * app_servers, "switch": node if app_servers else 0, "queues": worker * workers}
+    return {**parts, "total": sum(parts.values())}
+
+
+def postgres_sizing(node_memory_megabytes: int, max_connections: int) -> dict[str, int]:
+    """PostgreSQL's memory settings in megabytes for a node that it has to itself, beside etcd and Patroni.
+
+    A quarter of the memory for shared buffers and three quarters as the planner's idea of the page cache are
+    the manual's advice. What is left of a quarter, divided by the connections, bounds the memory of one sort:
+    all of them sorting at once, with two sorts each, still fit.
+    """
+    memory = int(node_memory_megabytes)
+    return {
+        "shared_buffers_megabytes": max(32, memory // 4),
+        "effective_cache_size_megabytes": max(64, memory * 3 // 4),
+        "maintenance_work_mem_megabytes": min(1024, max(16, memory // 16)),
+        "work_mem_megabytes": max(1, memory // 4 // (2 * max(1, int(max_connections)))),
+    }
+
+
+FILTERS = (
+    complete_application,
+    http_pools,
+    tcp_pools,
+    pool_routes,
+    longest_drain_deadline,
+    node_servers,
+    addresses_of_kind,
+    interface_of,
+    database_connections,
+    postgres_sizing,
+)
