@@ -1,0 +1,1 @@
+"""The lab's own programs; what a production cluster needs is not here."""
