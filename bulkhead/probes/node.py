@@ -1,0 +1,157 @@
+"""Runs on every host for `fab status`: looks at the parts it is asked for and changes nothing.
+
+The argument is JSON: {"parts": [names], "node_address": "...", "services": [units]}. The answer is JSON:
+{"parts": {name: what was found}, "errors": {name: why it is not known}}. Parts run at once and are given up
+together after LIMIT_SECONDS, so that one that hangs hides nothing else.
+"""
+
+import http.client
+import json
+import os
+import pathlib
+import queue
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+Settings = dict[str, Any]
+
+LIMIT_SECONDS = 2.5
+PKI = "/etc/bulkhead/pki/"
+HOLD = pathlib.Path("/run/keepalived/hold")
+
+
+def output(*command: str) -> str:
+    """What a command prints; its own words if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
+        raise RuntimeError(f"{command[0]}: {words[-1]}")
+    return done.stdout
+
+
+def addresses(_settings: Settings) -> list[str]:
+    links = json.loads(output("ip", "-json", "address", "show"))
+    return [found["local"] for link in links for found in link.get("addr_info", []) if "local" in found]
+
+
+def units(settings: Settings) -> dict[str, Any]:
+    """Failed units of the whole host, and the state of the services that it should run."""
+    failed = json.loads(output("systemctl", "list-units", "--failed", "--output=json"))
+    wanted = settings["services"]
+    # `is-active` ends with an error when one is not active: its words are what counts.
+    states = subprocess.run(
+        ["systemctl", "is-active", *wanted],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    ).stdout.split()
+    return {"failed": [unit["unit"] for unit in failed], "services": dict(zip(wanted, states, strict=False))}
+
+
+def haproxy(_settings: Settings) -> dict[str, str]:
+    answers = {}
+    for command in ("show info", "show stat", "show servers state"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(LIMIT_SECONDS)
+            client.connect("/run/haproxy/admin.sock")
+            client.sendall(command.encode() + b"\n")
+            answer = bytearray()
+            while data := client.recv(65536):
+                answer.extend(data)
+        answers[command] = answer.decode(errors="replace")
+    return answers
+
+
+def alive(_settings: Settings) -> int:
+    """What keepalived asks: whether HAProxy answers, and not only runs."""
+    connection = http.client.HTTPConnection("127.0.0.1", 8405, timeout=LIMIT_SECONDS)
+    connection.request("GET", "/alive")
+    return connection.getresponse().status
+
+
+def holds(_settings: Settings) -> list[str]:
+    return sorted(file.name for file in HOLD.iterdir()) if HOLD.is_dir() else []
+
+
+def ask(settings: Settings, port: int, path: str, body: str | None = None) -> Any:
+    """An answer from a service of this node, with the node's own certificate."""
+    context = ssl.create_default_context(cafile=PKI + "ca.crt")
+    context.load_cert_chain(PKI + "node.crt", PKI + "node.key")
+    connection = http.client.HTTPSConnection(
+        settings["node_address"], port, timeout=LIMIT_SECONDS, context=context
+    )
+    connection.request("POST" if body is not None else "GET", path, body=body)
+    return json.loads(connection.getresponse().read())
+
+
+def patroni(settings: Settings) -> dict[str, Any]:
+    return {"member": ask(settings, 8008, "/patroni"), "cluster": ask(settings, 8008, "/cluster")}
+
+
+def etcd(settings: Settings) -> dict[str, Any]:
+    return {
+        "health": ask(settings, 2379, "/health"),
+        "status": ask(settings, 2379, "/v3/maintenance/status", "{}"),
+    }
+
+
+def release(_settings: Settings) -> Any:
+    program = "/usr/local/lib/bulkhead/release"
+    if not pathlib.Path(program).exists():
+        raise RuntimeError("this host was never converged as an application server")
+    return json.loads(output(program, "list"))
+
+
+PARTS = {
+    "addresses": addresses,
+    "units": units,
+    "haproxy": haproxy,
+    "alive": alive,
+    "holds": holds,
+    "patroni": patroni,
+    "etcd": etcd,
+    "release": release,
+}
+
+
+def main() -> None:
+    settings = json.loads(sys.argv[1])
+    answers: queue.SimpleQueue[tuple[str, Any, str | None]] = queue.SimpleQueue()
+
+    def look(name: str) -> None:
+        try:
+            answers.put((name, PARTS[name](settings), None))
+        except subprocess.TimeoutExpired as error:
+            answers.put((name, None, f"{error.cmd[0]} did not answer within {LIMIT_SECONDS} s"))
+        except Exception as error:
+            answers.put((name, None, str(error) or type(error).__name__))
+
+    end = time.monotonic() + LIMIT_SECONDS
+    parts: dict[str, Any] = {}
+    errors: dict[str, str] = {}
+    waiting = set(settings["parts"])
+    for name in settings["parts"]:
+        threading.Thread(target=look, args=(name,), daemon=True).start()
+    while waiting:
+        try:
+            name, value, problem = answers.get(timeout=max(0, end - time.monotonic()))
+        except queue.Empty:
+            errors.update(dict.fromkeys(waiting, f"no answer within {LIMIT_SECONDS} s"))
+            break
+        waiting.discard(name)
+        if problem is None:
+            parts[name] = value
+        else:
+            errors[name] = problem
+    print(json.dumps({"parts": parts, "errors": errors}), flush=True)
+    # A part that hangs must not hold the answer up.
+    os._exit(0)
+
+
+main()
