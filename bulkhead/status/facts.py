@@ -1,0 +1,258 @@
+"""What can be seen of the cluster now: one SSH command per host, one request per public address, all at once.
+
+Every fact may be missing: this runs when parts are down.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shlex
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bulkhead import haproxy, patroni, probes
+from bulkhead.connections import Connections
+from bulkhead.errors import Error, SettingsError, UnreachableError
+from bulkhead.inventory import Host, Inventory, VirtualAddress
+
+HOSTS_TIMEOUT_SECONDS = 3.5
+ANSWER_TIMEOUT_SECONDS = 3.0
+
+# What is looked at on the hosts of a group, and which services have to run there.
+EVERYWHERE = ("units",)
+PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "load_balancers": (("addresses", "haproxy", "alive", "holds"), ("haproxy.service", "keepalived.service")),
+    "app_servers": (("release",), ()),
+    "databases": (("patroni", "etcd"), ("patroni.service", "etcd.service")),
+}
+
+
+@dataclass(frozen=True)
+class Etcd:
+    healthy: bool
+    leads: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """Releases on an application server."""
+
+    current: str | None
+    previous: str | None
+    running: Mapping[str, Mapping[str, str]]  # pool -> release -> systemd's state
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a host says of itself. None: not asked, or not known, and then `unknown` says why."""
+
+    host: str
+    unreachable: str | None = None
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    addresses: frozenset[str] | None = None
+    failed_units: tuple[str, ...] | None = None
+    services: Mapping[str, str] = field(default_factory=dict)
+    haproxy: haproxy.Statistics | None = None
+    alive: bool | None = None
+    holds: tuple[str, ...] = ()
+    patroni: patroni.Node | None = None
+    etcd: Etcd | None = None
+    release: Release | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a public address answered, asked from here as a client would."""
+
+    code: int | None
+    milliseconds: int
+    problem: str = ""
+
+    @property
+    def good(self) -> bool:
+        return self.code == 200
+
+
+@dataclass(frozen=True)
+class Facts:
+    seconds: float
+    nodes: Mapping[str, Node]
+    answers: Mapping[str, Answer]  # by the address's name
+
+
+def gather(inventory: Inventory, connections: Connections) -> Facts:
+    began = time.monotonic()
+    answers: dict[str, Answer] = {}
+    asking = [
+        threading.Thread(target=_ask_into, args=(answers, inventory, address), daemon=True)
+        for address in inventory.virtual_addresses
+        if address.kind == "public"
+    ]
+    for thread in asking:
+        thread.start()
+    program = probes.source("node")
+    found = connections.each(
+        list(inventory.everyone.values()),
+        lambda host: _look(inventory, connections, host, program),
+        timeout_seconds=HOSTS_TIMEOUT_SECONDS,
+    )
+    for thread in asking:
+        thread.join(max(0.0, began + HOSTS_TIMEOUT_SECONDS - time.monotonic()))
+    late = Answer(None, round(HOSTS_TIMEOUT_SECONDS * 1000), "no answer in time")
+    return Facts(
+        seconds=time.monotonic() - began,
+        nodes={name: _node_or_why(name, node) for name, node in found.items()},
+        answers={
+            address.name: answers.get(address.name, late)
+            for address in inventory.virtual_addresses
+            if address.kind == "public"
+        },
+    )
+
+
+def _node_or_why(name: str, outcome: Node | Error) -> Node:
+    if isinstance(outcome, SettingsError):
+        raise outcome
+    if isinstance(outcome, Error):
+        reason = getattr(outcome, "reason", outcome.message)
+        return Node(host=name, unreachable=" ".join(str(reason).split()))
+    return outcome
+
+
+def parts_of(inventory: Inventory, host: Host) -> tuple[list[str], list[str]]:
+    """What to look at on a host, and which services must run there."""
+    parts: list[str] = list(EVERYWHERE)
+    services: list[str] = []
+    for group, (more_parts, more_services) in PARTS.items():
+        if host in inventory.hosts(group):
+            parts += more_parts
+            services += more_services
+    return parts, services
+
+
+def _look(inventory: Inventory, connections: Connections, host: Host, program: str) -> Node:
+    parts, services = parts_of(inventory, host)
+    settings = json.dumps({"parts": parts, "services": services, "node_address": host.node_address})
+    result = connections.run(
+        host, f"python3 - {shlex.quote(settings)}", input=program, timeout_seconds=HOSTS_TIMEOUT_SECONDS
+    )
+    try:
+        return parse_node(host.name, json.loads(result.stdout))
+    except ValueError as error:
+        raise UnreachableError(host.name, f"the probe's answer cannot be read ({error})") from None
+
+
+def parse_node(name: str, raw: Mapping[str, Any]) -> Node:
+    """A host's facts from what the probe printed."""
+    unknown: dict[str, str] = dict(raw["errors"])
+
+    def part(key: str, parse: Any) -> Any:
+        if key not in raw["parts"]:
+            return None
+        try:
+            return parse(raw["parts"][key])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            unknown[key] = f"its answer cannot be read ({type(error).__name__}: {error})"
+            return None
+
+    units = part("units", lambda found: (tuple(found["failed"]), dict(found["services"])))
+    statistics = part("haproxy", _statistics)
+    return Node(
+        host=name,
+        addresses=part("addresses", frozenset),
+        failed_units=units[0] if units else None,
+        services=units[1] if units else {},
+        haproxy=statistics,
+        alive=part("alive", lambda code: code == 200) if "alive" not in unknown else False,
+        holds=part("holds", tuple) or (),
+        patroni=part("patroni", lambda found: patroni.parse(found["member"], found["cluster"])),
+        etcd=part("etcd", _etcd),
+        release=part("release", _release),
+        unknown=unknown,
+    )
+
+
+def _statistics(found: Mapping[str, str]) -> haproxy.Statistics:
+    statistics = haproxy.parse(found["show info"], found["show stat"], found["show servers state"])
+    if not statistics.backends:
+        raise ValueError("no servers in it")
+    return statistics
+
+
+def _etcd(found: Mapping[str, Any]) -> Etcd:
+    health, status = found["health"], found["status"]
+    return Etcd(
+        healthy=str(health.get("health")).lower() == "true",
+        leads=status.get("leader") is not None and status["leader"] == status["header"]["member_id"],
+        reason=str(health.get("reason", "")),
+    )
+
+
+def _release(found: Mapping[str, Any]) -> Release:
+    return Release(
+        current=found["current"],
+        previous=found["previous"],
+        running={pool: dict(entry["running"]) for pool, entry in found["pools"].items()},
+    )
+
+
+def _ask_into(answers: dict[str, Answer], inventory: Inventory, address: VirtualAddress) -> None:
+    answers[address.name] = ask(inventory, address)
+
+
+def ask(inventory: Inventory, address: VirtualAddress) -> Answer:
+    """GET of the readiness path through a virtual address, as a client of the cluster sees it."""
+    names = inventory.variables.get("public_names") or [address.address]
+    name = str(names[0])
+    path = str(inventory.application.get("health", {}).get("ready", "/"))
+    began = time.monotonic()
+    try:
+        connection = _Connection(address.address, name, client_context(inventory))
+        connection.request("GET", path, headers={"Host": name, "User-Agent": "bulkhead-status"})
+        code: int | None = connection.getresponse().status
+        problem = ""
+        connection.close()
+    except (OSError, http.client.HTTPException) as error:
+        code, problem = None, _words(error)
+    return Answer(code, round((time.monotonic() - began) * 1000), problem)
+
+
+def client_context(inventory: Inventory) -> ssl.SSLContext:
+    """Trusts what the system trusts and the cluster's own CA; BULKHEAD_CA names another file for it."""
+    context = ssl.create_default_context()
+    file = os.environ.get("BULKHEAD_CA")
+    authority = Path(file).read_text() if file else inventory.variables.get("pki_ca_certificate")
+    if isinstance(authority, str) and "BEGIN CERTIFICATE" in authority:
+        context.load_verify_locations(cadata=authority)
+    return context
+
+
+class _Connection(http.client.HTTPSConnection):
+    """HTTPS to one address under the name that clients use."""
+
+    def __init__(self, address: str, name: str, context: ssl.SSLContext) -> None:
+        super().__init__(address, 443, timeout=ANSWER_TIMEOUT_SECONDS, context=context)
+        self._name = name
+        self._tls = context
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate: {error.verify_message}"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
