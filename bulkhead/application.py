@@ -99,7 +99,8 @@ class HttpPool(_Pool):
 
     kind: Literal["http"] = Field(description="`http`: requests are routed by host, path or header.")
     routes: Annotated[tuple[Route, ...], Field(min_length=1)] = Field(
-        description="Requests of any of these routes come to this pool; the most specific route of all wins."
+        description="Requests of any of these routes come to this pool; the most specific route of all wins.",
+        examples=["[{path: /}]"],
     )
     workers: Positive = Field(description="Gunicorn processes on each application node.")
     threads: Positive = Field(

@@ -71,12 +71,18 @@ def problems_with(
 def problems_of(
     model: type[BaseModel],
     raw: Any,
-    details: Iterable[ErrorDetails],
+    details: list[ErrorDetails],
     root: str,
     origin: Origin = origin_unknown,
 ) -> list[Problem]:
     schema = model.model_json_schema()
-    return sorted(_problem(schema, raw, detail, root, origin) for detail in details)
+    # A list whose items are all broken counts as too short too: its items are said, so that is not.
+    parents = {detail["loc"][:depth] for detail in details for depth in range(len(detail["loc"]))}
+    return sorted(
+        _problem(schema, raw, detail, root, origin)
+        for detail in details
+        if not (detail["type"] == "too_short" and detail["loc"] in parents)
+    )
 
 
 def _problem(schema: dict[str, Any], raw: Any, detail: ErrorDetails, root: str, origin: Origin) -> Problem:
@@ -89,29 +95,38 @@ def _problem(schema: dict[str, Any], raw: Any, detail: ErrorDetails, root: str, 
         except (KeyError, IndexError, TypeError):
             break
         source = origin(found) or source
-    path = ".".join([root, *map(str, loc)])
-    where = place(path, source)
-    mend = f"Give it: {node['description']}" if node.get("description") else "Mend the value."
+    path = ".".join(filter(None, [root, *map(str, loc)]))
+    described = node.get("description", "")
+    example = f" For example: {loc[-1]}: {node['examples'][0]}" if loc and node.get("examples") else ""
     value = shown(loc[-1] if bad_key else found)
-    match detail["type"]:
-        case "missing":
-            value = str(loc[-1])
-            what = f"the required field {value} is missing"
-        case "extra_forbidden":
-            value = str(loc[-1])
-            what = f"there is no field {value} here"
-            known = ", ".join(_walk(schema, detail["loc"][:-1])[1].get("properties", {}))
-            mend = f"Remove it or mend its name; the fields here: {known}."
-        case "union_tag_not_found" | "union_tag_invalid":
-            value = shown(found.get("kind") if isinstance(found, Mapping) else found)
-            what = f"the kind is {value}, and must be one of: {', '.join(node['discriminator']['mapping'])}"
-            mend = "Give it a kind."
-        case "too_short":
-            what = f"{loc[-1]} is empty, and there must be at least one"
-        case _:
-            must = detail["msg"].removeprefix("Input should be ").removeprefix("must ")
-            what = f"it is {value}, and must {must if must.startswith(('be ', 'have ')) else 'be ' + must}"
-    return Problem(where, what, value, mend)
+    kind = detail["type"]
+    if kind == "missing":
+        value = str(loc[-1])
+        what = f"the required {value} is missing"
+        mend = f"Add it: {described}{example}"
+    elif kind == "extra_forbidden":
+        value = str(loc[-1])
+        what = f"there is no field {value} here"
+        known = ", ".join(_walk(schema, detail["loc"][:-1])[1].get("properties", {}))
+        mend = f"Remove it or mend its name; the fields here: {known}."
+    elif kind in ("union_tag_not_found", "union_tag_invalid"):
+        value = shown(found.get("kind") if isinstance(found, Mapping) else found)
+        what = f"the kind is {value}"
+        mend = f"Give it a kind that exists: {', '.join(node['discriminator']['mapping'])}."
+    elif kind == "too_short":
+        what = f"it is {value}, and must have at least one"
+        mend = f"Add one: {described}{example}"
+    else:
+        must = detail["msg"].removeprefix("Input should be ").removeprefix("must ").removeprefix("be ")
+        must, mend = _WRONG_TYPE.get(kind, (must, f"Mend it: {described}" if described else "Mend it."))
+        what = f"it is {value}, and must {must if must.startswith('have ') else 'be ' + must}"
+    return Problem(place(path, source), what, value, mend)
+
+
+_WRONG_TYPE = {
+    "int_type": ("a whole number", "Write it in digits, without quotes."),
+    "string_type": ("text", "Put it in quotes."),
+}
 
 
 def _walk(schema: dict[str, Any], loc: Iterable[int | str]) -> tuple[list[int | str], dict[str, Any]]:
@@ -120,7 +135,7 @@ def _walk(schema: dict[str, Any], loc: Iterable[int | str]) -> tuple[list[int | 
     They differ where a union is told apart by a field: pydantic names the member, the data has no such step.
     """
     way: list[int | str] = []
-    node = _resolved(schema, schema)
+    node = schema
     for part in loc:
         if "discriminator" in node:
             node = _resolved(schema, {"$ref": node["discriminator"]["mapping"][part]})
