@@ -6,13 +6,14 @@ Fabric's own runner sends standard input one character per 10 ms.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +32,7 @@ from bulkhead.errors import (
     UnreachableError,
     UntrustedHostError,
 )
-from bulkhead.inventory import ROOT, Host
+from bulkhead.inventory import ROOT, Host, Inventory, load
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 # A frozen host's kernel still accepts the connection; only its silence afterwards tells.
@@ -55,8 +56,7 @@ class Result:
 
 
 class Connections:
-    """One connection per host, opened when first used, closed together. A host may be named by its inventory
-    entry only. Safe to use from several threads."""
+    """One connection per host, opened when first used, closed together. Safe to use from several threads."""
 
     def __init__(self, *, connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS) -> None:
         self._connect_timeout_seconds = connect_timeout_seconds
@@ -228,6 +228,14 @@ class Connections:
         if code == -1:
             raise UnreachableError(host.name, f"{lost}; it may still be running there.")
         return bytes(stderr), code
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[tuple[Inventory, Connections]]:
+    """The environment and the way to its hosts, for one operation."""
+    inventory = load()
+    with Connections() as connections:
+        yield inventory, connections
 
 
 def each(

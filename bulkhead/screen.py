@@ -6,8 +6,9 @@ import functools
 import sys
 import time
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
+import fabric
 from invoke.exceptions import Exit
 from rich.console import Console
 
@@ -21,22 +22,28 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=False)
 
 
-def operation(function: Callable[P, int | None]) -> Callable[P, None]:
-    """Makes a task of the fabfile end as operators expect: an Error is a message and its exit code, with no
-    traceback; what the function returns is the exit code. A traceback means a mistake in Bulkhead itself."""
+def operation(**options: str) -> Callable[[Callable[P, int | None]], Any]:
+    """Makes a task of the fabfile; what each option means is given by its name.
 
-    @functools.wraps(function)
-    def run(*arguments: P.args, **options: P.kwargs) -> None:
-        try:
-            code = function(*arguments, **options)
-        except Error as error:
-            raise Exit(f"Error: {error}", code=error.exit_code) from None
-        except KeyboardInterrupt:
-            raise Exit("Stopped (Ctrl-C).", code=CancelledError.exit_code) from None
-        if code:
-            raise Exit(code=code)
+    It ends as operators expect: an Error is a message and its exit code, with no traceback; what the function
+    returns is the exit code. A traceback means a mistake in Bulkhead itself.
+    """
 
-    return run
+    def make(function: Callable[P, int | None]) -> Any:
+        @functools.wraps(function)
+        def run(*arguments: P.args, **given: P.kwargs) -> None:
+            try:
+                code = function(*arguments, **given)
+            except Error as error:
+                raise Exit(f"Error: {error}", code=error.exit_code) from None
+            except KeyboardInterrupt:
+                raise Exit("Stopped (Ctrl-C).", code=CancelledError.exit_code) from None
+            if code:
+                raise Exit(code=code)
+
+        return fabric.task(run, help=options)
+
+    return make
 
 
 class Steps:

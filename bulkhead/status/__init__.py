@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 
-from bulkhead import inventory as inventories
 from bulkhead import screen
-from bulkhead.connections import Connections
+from bulkhead.connections import cluster
 from bulkhead.status.facts import gather
 from bulkhead.status.render import render
 from bulkhead.status.view import View, view
@@ -14,8 +13,7 @@ from bulkhead.status.view import View, view
 
 def see() -> View:
     """The cluster as it is now."""
-    inventory = inventories.load()
-    with Connections() as connections:
+    with cluster() as (inventory, connections):
         return view(inventory, gather(inventory, connections))
 
 

@@ -98,24 +98,30 @@ def gather(inventory: Inventory, connections: Connections) -> Facts:
     ]
     for thread in asking:
         thread.start()
-    program = probes.source("node")
-    found = connections.each(
-        list(inventory.everyone.values()),
-        lambda host: _look(inventory, connections, host, program),
-        timeout_seconds=HOSTS_TIMEOUT_SECONDS,
-    )
+    nodes = look(inventory, connections, list(inventory.everyone.values()))
     for thread in asking:
         thread.join(max(0.0, began + HOSTS_TIMEOUT_SECONDS - time.monotonic()))
     late = Answer(None, round(HOSTS_TIMEOUT_SECONDS * 1000), "no answer in time")
     return Facts(
         seconds=time.monotonic() - began,
-        nodes={name: _node_or_why(name, node) for name, node in found.items()},
+        nodes=nodes,
         answers={
             address.name: answers.get(address.name, late)
             for address in inventory.virtual_addresses
             if address.kind == "public"
         },
     )
+
+
+def look(inventory: Inventory, connections: Connections, hosts: list[Host]) -> dict[str, Node]:
+    """What these hosts say of themselves, by name."""
+    program = probes.source("node")
+    found = connections.each(
+        hosts,
+        lambda host: _look(inventory, connections, host, program),
+        timeout_seconds=HOSTS_TIMEOUT_SECONDS,
+    )
+    return {name: _node_or_why(name, node) for name, node in found.items()}
 
 
 def _node_or_why(name: str, outcome: Node | Error) -> Node:

@@ -1,0 +1,45 @@
+"""The operator's command line: names and options only. What they do is in bulkhead/, how they end in
+docs/operations.md.
+
+Modules are loaded when they are needed: a status screen should not wait for what a deploy needs.
+"""
+
+from invoke.collection import Collection
+from invoke.context import Context
+
+from bulkhead.screen import operation
+
+
+@operation(json="The same as data, for programs.")
+def status(_context: Context, json: bool = False) -> int:
+    """What runs where, what is wrong, and what to type."""
+    import bulkhead.status
+
+    return bulkhead.status.run(as_json=json)
+
+
+@operation(
+    release="A release that was built before, by its id. Without it, the working tree is built.",
+    yes="Do not ask.",
+    dry_run="Show what would be done and stop.",
+)
+def deploy(_context: Context, release: str | None = None, yes: bool = False, dry_run: bool = False) -> None:
+    """Build a release once and bring it to every application server."""
+    from bulkhead.connections import cluster
+    from bulkhead.deploy import deploy as operate
+
+    with cluster() as (inventory, connections):
+        operate(inventory, connections, release=release, yes=yes, dry_run=dry_run)
+
+
+@operation(yes="Do not ask.", dry_run="Show what would be done and stop.")
+def failback(_context: Context, yes: bool = False, dry_run: bool = False) -> None:
+    """Put each virtual address on the node that the inventory names."""
+    from bulkhead.connections import cluster
+    from bulkhead.failback import failback as operate
+
+    with cluster() as (inventory, connections):
+        operate(inventory, connections, yes=yes, dry_run=dry_run)
+
+
+namespace = Collection(status, deploy, lb=Collection("lb", failback))
