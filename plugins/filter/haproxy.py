@@ -1,0 +1,158 @@
+"""Shapes the application's pools for the haproxy role, so that its templates hold only loops.
+
+No other plugin knows HAProxy's syntax: what a value may contain, and how an address is written, is
+decided here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+Pool = dict[str, Any]
+
+# HAProxy drops request headers with other names (templates/haproxy/defaults.cfg.j2), so a route on one
+# would never match.
+HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
+
+# A session under TLS and HTTP/2 holds two buffers of 16 KiB, the state of both TLS ends and its streams.
+# 160 KiB is above what HAProxy 3.0 was seen to need, so that memory is never what runs out first.
+KIBIBYTES_PER_CONNECTION = 160
+
+# Old workers are ended this long after the last drain deadline, and never sooner than this after a reload.
+HARD_STOP_MARGIN_SECONDS = 60
+
+
+def haproxy_pools(application: Mapping[str, Any], servers: Sequence[Mapping[str, str]]) -> list[Pool]:
+    """Return the application's pools as the role takes them; `servers` are hosts with name and address."""
+    health = application.get("health") or {}
+    return [
+        {
+            "name": name,
+            "kind": pool["kind"],
+            "listen_port": pool.get("listen_port"),
+            "routes": list(pool.get("routes") or []),
+            "check_path": health.get("ready", "/"),
+            "max_connections": pool["max_connections"],
+            "server_timeout_seconds": pool["server_timeout_seconds"],
+            "queue_timeout_seconds": pool["queue_timeout_seconds"],
+            "drain_deadline_seconds": pool["drain_deadline_seconds"],
+            "servers": [{**server, "port": pool["port"]} for server in servers],
+        }
+        for name, pool in application["pools"].items()
+    ]
+
+
+def haproxy_routes(pools: Sequence[Pool]) -> list[dict[str, str]]:
+    """Return one entry per route, the most specific first: host, then the longer path, then header."""
+    ranked = []
+    for pool in pools:
+        if pool["kind"] != "http":
+            continue
+        for route in pool["routes"]:
+            rank = (not route.get("host"), -len(route.get("path") or "/"), not route.get("header"))
+            ranked.append((rank, {"pool": pool["name"], "condition": _condition(pool["name"], route)}))
+    return [entry for _, entry in sorted(ranked, key=lambda item: item[0])]
+
+
+def _condition(pool: str, route: Mapping[str, Any]) -> str:
+    parts = []
+    if host := route.get("host"):
+        parts.append(f"{{ req.hdr(host),host_only -m str -i -- {_quoted(pool, host)} }}")
+    if header := route.get("header"):
+        name = str(header["name"])
+        if not HEADER_NAME.fullmatch(name):
+            raise AnsibleFilterError(
+                f"application.pools.{pool}: its route's header name {name!r} would never match, because the "
+                "load balancers drop such headers. Use letters, digits and hyphens."
+            )
+        parts.append(f"{{ req.hdr({name}) -m str -- {_quoted(pool, header['value'])} }}")
+    if (path := route.get("path") or "/") != "/":
+        parts.append(f"{{ path_beg -- {_quoted(pool, path)} }}")
+    return " ".join(parts) or "TRUE"
+
+
+def _quoted(pool: str, value: object) -> str:
+    """Quote a value so that HAProxy takes every character of it as it is."""
+    text = str(value)
+    if not text.isprintable():
+        raise AnsibleFilterError(
+            f"application.pools.{pool}: {text!r} of its route holds a control character. Take it out."
+        )
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def haproxy_queue_limit(pool: Pool) -> int:
+    """Requests that may wait for the pool.
+
+    At one second per request its servers serve `max_connections` each second; more than that times the
+    queue timeout would only wait to be refused.
+    """
+    return max(1, pool["max_connections"] * len(pool["servers"]) * pool["queue_timeout_seconds"])
+
+
+def haproxy_hard_stop_seconds(pools: Sequence[Pool]) -> int:
+    """Return when a worker that was replaced is ended: above every drain deadline."""
+    longest = max((pool["drain_deadline_seconds"] for pool in pools), default=0)
+    return int(longest) + HARD_STOP_MARGIN_SECONDS
+
+
+def haproxy_max_connections(memory_megabytes: int) -> int:
+    """Return how many connections fit the memory that HAProxy may use."""
+    return int(memory_megabytes) * 1024 // KIBIBYTES_PER_CONNECTION
+
+
+def haproxy_endpoint(address: str, port: int) -> str:
+    """Write address and port as HAProxy reads them, IPv4 and IPv6 alike."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError as error:
+        raise AnsibleFilterError(f"{address!r} is not an IP address, so HAProxy cannot use it.") from error
+    return f"[{parsed}]:{port}" if parsed.version == 6 else f"{parsed}:{port}"
+
+
+def haproxy_certificate_problems(certificates: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return a sentence for each given certificate that cannot be served, none when all are well."""
+    return [problem for given in certificates if (problem := _certificate_problem(given))]
+
+
+def _certificate_problem(given: Mapping[str, str]) -> str | None:
+    # Imported here: only a controller that checks given certificates needs the library.
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    place = f"haproxy_certificates, name {given['name']!r}"
+    try:
+        certificate = x509.load_pem_x509_certificates(given["certificate"].encode())[0]
+    except ValueError:
+        return f"{place}: the certificate is not PEM. Give the server's certificate first, then its chain."
+    try:
+        key = load_pem_private_key(given["key"].encode(), password=None)
+    except (ValueError, TypeError):
+        return f"{place}: the key is not a PEM private key without a password."
+    if certificate.public_key() != key.public_key():
+        return f"{place}: the key does not belong to the certificate of {certificate.subject.rfc4514_string()}."
+    if (end := certificate.not_valid_after_utc) <= datetime.datetime.now(datetime.UTC):
+        return f"{place}: the certificate expired on {end:%Y-%m-%d}. Renew it."
+    return None
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {
+            "haproxy_pools": haproxy_pools,
+            "haproxy_routes": haproxy_routes,
+            "haproxy_queue_limit": haproxy_queue_limit,
+            "haproxy_hard_stop_seconds": haproxy_hard_stop_seconds,
+            "haproxy_max_connections": haproxy_max_connections,
+            "haproxy_endpoint": haproxy_endpoint,
+            "haproxy_certificate_problems": haproxy_certificate_problems,
+        }
