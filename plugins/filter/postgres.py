@@ -1,0 +1,34 @@
+"""Filters of role postgres."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable
+
+from ansible.errors import AnsibleFilterError
+
+ITERATIONS = 4096  # PostgreSQL's own default (scram_iterations)
+
+
+def scram_verifier(password: str, salt_text: str) -> str:
+    """What PostgreSQL stores of a password (RFC 5803), always the same for the same password and salt text.
+
+    The salt is derived from a text that names cluster and role, so that a second run finds no difference.
+    """
+    if not password.isascii() or not password.isprintable():
+        raise AnsibleFilterError(
+            "a password of PostgreSQL here has to be of printable ASCII characters: others have several spellings"
+        )
+    salt = hashlib.sha256(salt_text.encode()).digest()[:16]
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, ITERATIONS)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    salt_, stored_, server_ = (base64.b64encode(each).decode() for each in (salt, stored, server))
+    return f"SCRAM-SHA-256${ITERATIONS}:{salt_}${stored_}:{server_}"
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., str]]:
+        return {"scram_verifier": scram_verifier}
