@@ -52,7 +52,7 @@ def prove(state: Path) -> None:
         f"  CA file   {authority}\n\n"
         "What to type next:\n"
         "  . .lab/env && curl --cacert $BULKHEAD_CA $BULKHEAD_URL/readyz\n"
-        "  make status                       one screen: who holds which address, pools, PostgreSQL, releases\n"
+        "  make status                       one screen: addresses, pools, PostgreSQL, releases\n"
         "  ssh -F .lab/ssh_config app1       log in to a node, as in production\n"
         "  make down                         remove it all\n"
     )

@@ -13,8 +13,8 @@ DOCUMENTATION = """
     type: stdout
     short_description: A line per play, failures whole
     description:
-      - One line per play with the time since the beginning (BULKHEAD_BEGAN, seconds since the epoch), each changed
-        host counted once a task, and every failure with its host, task and message.
+      - One line per play with the time since the beginning (BULKHEAD_BEGAN, seconds since the epoch), and every
+        failure with its host, task and message.
 """
 
 
@@ -35,7 +35,7 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_play_start(self, play: Any) -> None:
         self._line(play.get_name().strip())
 
-    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+    def v2_playbook_on_task_start(self, task: Any, _is_conditional: bool) -> None:
         self.task = task.get_name().strip()
 
     v2_playbook_on_handler_task_start = v2_playbook_on_task_start
@@ -63,4 +63,7 @@ class CallbackModule(CallbackBase):
             for host in hosts
             if stats.summarize(host)["failures"] or stats.summarize(host)["unreachable"]
         ]
-        self._line(f"{changed} changed on {len(hosts)} hosts" + (f"; FAILED: {', '.join(troubled)}" if troubled else ""))
+        self._line(
+            f"{changed} changed on {len(hosts)} hosts"
+            + (f"; FAILED: {', '.join(troubled)}" if troubled else "")
+        )

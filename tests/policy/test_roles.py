@@ -21,7 +21,9 @@ def role(request: pytest.FixtureRequest) -> Path:
 
 
 def options(role: Path) -> dict[str, Any]:
-    found: dict[str, Any] = load(role / "meta/argument_specs.yml")["argument_specs"]["main"].get("options", {})
+    found: dict[str, Any] = load(role / "meta/argument_specs.yml")["argument_specs"]["main"].get(
+        "options", {}
+    )
     return found
 
 
@@ -32,7 +34,9 @@ def test_the_rooms_are_there(role: Path) -> None:
 
 def test_the_table_of_contents_imports_only(role: Path) -> None:
     for task in load(role / "tasks/main.yml"):
-        assert "ansible.builtin.import_tasks" in task, f"{role.name}: {task.get('name')} does work in main.yml"
+        assert "ansible.builtin.import_tasks" in task, (
+            f"{role.name}: {task.get('name')} does work in main.yml"
+        )
 
 
 def test_defaults_and_specification_agree(role: Path) -> None:

@@ -56,7 +56,9 @@ def test_playbooks_have_no_group_vars_of_their_own() -> None:
 
 
 def test_roles_and_templates_name_no_group() -> None:
-    pattern = re.compile(r"groups(\[['\"]|\.)(load_balancers|app_servers|databases|builders|workers|brokers|filers)")
+    pattern = re.compile(
+        r"groups(\[['\"]|\.)(load_balancers|app_servers|databases|builders|workers|brokers|filers)"
+    )
     found = [
         path
         for path, text in texts()
@@ -89,4 +91,6 @@ def test_role_reference_is_current() -> None:
 def test_strategy_of_ansible_is_one_switch() -> None:
     settings = (ROOT / "ansible.cfg").read_text()
     assert re.search(r"^strategy = mitogen_linear$", settings, re.MULTILINE)
-    assert "strategy: " not in "".join(text for path, text in texts() if path.is_relative_to(ROOT / "playbooks"))
+    assert "strategy: " not in "".join(
+        text for path, text in texts() if path.is_relative_to(ROOT / "playbooks")
+    )
