@@ -1,0 +1,334 @@
+"""`fab deploy`: build once, ship to all application nodes, migrate once, switch node by node, prove it from outside.
+
+The switch itself is the node's own program (roles/gunicorn/files/release): the new release's instance starts
+beside the old one and takes requests once it is ready, so no node leaves the pool.
+"""
+
+from __future__ import annotations
+
+import getpass
+import http.client
+import json
+import shlex
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bulkhead.application import Application
+from bulkhead.connections import Connections, answers_of, ssh_command
+from bulkhead.errors import CancelledError, CommandError, Error, FailedError, HostError, RefusedError
+from bulkhead.inventory import Host, Inventory
+from bulkhead.release import Release, find_or_build, path_on_node, require_stored, store_of
+
+PROGRAM = "/usr/local/lib/bulkhead/release"
+RECEIVE_TIMEOUT_SECONDS = 300
+MIGRATE_TIMEOUT_SECONDS = 960  # above gunicorn_migrate_deadline_seconds
+START_DEADLINE_SECONDS = 60
+OUTSIDE_DEADLINE_SECONDS = 60
+POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What one application node has and runs."""
+
+    host: Host
+    current: str | None
+    sha256: str | None  # of the wanted release's archive, if the node has it
+    whole: bool  # every pool runs the current release, nothing else, and starts it at boot
+
+    def serves(self, release: Release) -> bool:
+        return self.whole and self.current == release.id and self.sha256 == release.manifest.sha256
+
+
+@dataclass(frozen=True)
+class Plan:
+    release: Release
+    nodes: tuple[NodeState, ...]
+    migrate: tuple[str, ...]
+    switch_timeout_seconds: int
+
+    @property
+    def to_ship(self) -> list[Host]:
+        return [node.host for node in self.nodes if node.sha256 != self.release.manifest.sha256]
+
+    @property
+    def to_switch(self) -> list[Host]:
+        return [node.host for node in self.nodes if not node.serves(self.release)]
+
+    @property
+    def migrates(self) -> bool:
+        return bool(self.migrate) and any(node.current != self.release.id for node in self.nodes)
+
+    @property
+    def steps(self) -> int:
+        return bool(self.to_ship) + self.migrates + len(self.to_switch) + 1
+
+    def lines(self) -> list[str]:
+        manifest = self.release.manifest
+        told = [f"Release {manifest.id} of {manifest.application}: {manifest.bytes / 1e6:.1f} MB, built {manifest.built_at}"]
+        for node in self.nodes:
+            if node.serves(self.release):
+                told.append(f"  {node.host.name}: has it and runs it")
+                continue
+            doing = ["receive"] if node.host in self.to_ship else []
+            told.append(f"  {node.host.name}: {node.current or 'no release'} -> {manifest.id} ({', '.join([*doing, 'switch'])})")
+        if self.migrates:
+            told.append(f"  once, on {self.to_switch[0].name} before any switch: {' '.join(self.migrate)}")
+        return told
+
+
+@dataclass
+class Progress:
+    """One line per step: which of how many, where, what, and the time since the start."""
+
+    steps: int
+    say: Callable[[str], None]
+    done: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def step(self, where: str, what: str) -> None:
+        self.done += 1
+        self.say(f"[{self.done}/{self.steps}] {time.monotonic() - self.started:5.1f} s  {where}: {what}")
+
+
+def deploy(
+    inventory: Inventory,
+    connections: Connections,
+    release: str | None = None,
+    yes: bool = False,
+    dry_run: bool = False,
+    say: Callable[[str], None] = lambda line: print(line, flush=True),
+) -> None:
+    application = inventory.checked_application()
+    hosts = inventory.hosts("app_servers")
+    if not hosts:
+        raise RefusedError(
+            f"The inventory has no application node ({inventory.sources}).",
+            mend="Put at least one host into the group `app_servers`.",
+        )
+    # Asked first: a node that is down is told before minutes go into a build.
+    lists = answers_of(connections.each(hosts, lambda host: _listing(connections, host)), doing="Asking for releases")
+    wanted = (
+        require_stored(store_of(inventory), release) if release else find_or_build(inventory, connections, say)
+    )
+    plan = make_plan(application, wanted, [(host, lists[host.name]) for host in hosts])
+    for line in plan.lines():
+        say(line)
+    if not plan.to_switch:
+        say(f"Release {wanted.id} serves on all {len(hosts)} nodes already. Nothing was changed.")
+        return
+    if dry_run:
+        say("Dry run: nothing was changed.")
+        return
+    if not yes:
+        _confirm(f"Deploy {wanted.id} to {inventory.environment_name}?")
+    _act_and_record(inventory, connections, application, plan, say)
+
+
+def make_plan(application: Application, release: Release, listings: list[tuple[Host, Mapping[str, Any]]]) -> Plan:
+    pools = application.http_pools
+    return Plan(
+        release=release,
+        nodes=tuple(_node_state(host, listing, release, set(pools)) for host, listing in listings),
+        migrate=application.migrate or (),
+        # The start of the new instance, the longest drain of the old one, and what systemd adds.
+        switch_timeout_seconds=START_DEADLINE_SECONDS
+        + max(pool.drain_deadline_seconds for pool in pools.values())
+        + 60,
+    )
+
+
+def _node_state(host: Host, listing: Mapping[str, Any], release: Release, pools: set[str]) -> NodeState:
+    current = listing["current"]
+    record = listing["releases"].get(release.id) or {}
+    states = listing["pools"]
+    return NodeState(
+        host=host,
+        current=current,
+        sha256=record.get("sha256"),
+        whole=set(states) == pools
+        and all(
+            state["running"] == {current: "active/running"} and state["enabled"] == [current]
+            for state in states.values()
+        ),
+    )
+
+
+def _listing(connections: Connections, host: Host) -> Mapping[str, Any]:
+    try:
+        answer: Mapping[str, Any] = json.loads(connections.run(host, f"{PROGRAM} list").stdout)
+    except CommandError as error:
+        raise HostError(
+            host.name,
+            f"its releases cannot be listed: {error.reason}",
+            mend="Converge it first: `ansible-playbook playbooks/app_servers.yml`.",
+        ) from None
+    return answer
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise RefusedError(
+            "This needs a yes, and there is no terminal to ask on. Nothing was changed.", mend="Add --yes."
+        )
+    try:
+        answer = input(f"{question} [y/N] ")
+    except (EOFError, KeyboardInterrupt):
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise RefusedError("Not confirmed. Nothing was changed.")
+
+
+def _act_and_record(
+    inventory: Inventory,
+    connections: Connections,
+    application: Application,
+    plan: Plan,
+    say: Callable[[str], None],
+) -> None:
+    started = time.time()
+    switched: list[str] = []
+    result = "failed"
+    try:
+        _act(connections, plan, switched, say, inventory, application)
+        result = "done"
+    except KeyboardInterrupt:
+        result = "interrupted"
+        raise CancelledError(
+            f"Interrupted; switched so far: {', '.join(switched) or 'no node'}. Every node serves.",
+            mend=f"Go on: `fab deploy --release {plan.release.id}`.",
+        ) from None
+    finally:
+        entry = {
+            "operation": "deploy",
+            "environment": inventory.environment_name,
+            "release": plan.release.id,
+            "result": result,
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "seconds": round(time.time() - started, 1),
+            "by": f"{getpass.getuser()}@{socket.gethostname()}",
+            "before": {node.host.name: node.current for node in plan.nodes},
+            "switched": switched,
+        }
+        with (store_of(inventory) / "deploys.jsonl").open("a") as ledger:
+            ledger.write(json.dumps(entry) + "\n")
+    say(f"Release {plan.release.id} serves on all {len(plan.nodes)} nodes ({time.time() - started:.0f} s).")
+
+
+def _act(
+    connections: Connections,
+    plan: Plan,
+    switched: list[str],
+    say: Callable[[str], None],
+    inventory: Inventory,
+    application: Application,
+) -> None:
+    progress = Progress(plan.steps, say)
+    if plan.to_ship:
+        progress.step(_names(plan.to_ship), f"receive {plan.release.archive.name}")
+        answers_of(
+            connections.each(plan.to_ship, lambda host: _ship(connections, host, plan.release)),
+            doing="Shipping (no node was switched)",
+        )
+    if plan.migrates:
+        first = plan.to_switch[0]
+        progress.step(first.name, " ".join(plan.migrate))
+        _on_node(connections, first, f"migrate {plan.release.id}", MIGRATE_TIMEOUT_SECONDS, "No node was switched.")
+    for host in plan.to_switch:
+        progress.step(host.name, f"switch to {plan.release.id}")
+        left = [other.name for other in plan.to_switch if other.name not in {*switched, host.name}]
+        standing = (
+            f"Switched before: {', '.join(switched) or 'none'}; not yet: {', '.join(left) or 'none'}. "
+            f"What served on {host.name} still does."
+        )
+        command = f"switch {plan.release.id} --sha256 {plan.release.manifest.sha256}"
+        _on_node(connections, host, command, plan.switch_timeout_seconds, standing)
+        switched.append(host.name)
+    progress.step("from outside", "every node answers with the new release")
+    prove_from_outside(inventory, application, plan, say)
+
+
+def _ship(connections: Connections, host: Host, release: Release) -> None:
+    target = str(path_on_node(release))
+    connections.put(host, release.archive, target, mode=0o600, timeout_seconds=RECEIVE_TIMEOUT_SECONDS)
+    command = f"receive --id {release.id} --sha256 {release.manifest.sha256} --archive {shlex.quote(target)}"
+    _on_node(connections, host, command, RECEIVE_TIMEOUT_SECONDS, "")
+
+
+def _on_node(connections: Connections, host: Host, words: str, timeout_seconds: float, standing: str) -> None:
+    answer = connections.run(host, f"{PROGRAM} {words}", timeout_seconds=timeout_seconds, check=False)
+    if answer.code:
+        said = (answer.stderr.strip() or answer.stdout.strip()).removeprefix("release: ")
+        raise HostError(
+            host.name,
+            f"`release {words.split()[0]}` failed: {said}\n  {standing}".rstrip(),
+            mend=f"Look: `{ssh_command(host)} sudo {PROGRAM} list`. When it is mended, `fab deploy` goes on from here.",
+        )
+
+
+def _names(hosts: list[Host]) -> str:
+    return ", ".join(host.name for host in hosts) if len(hosts) <= 4 else f"{len(hosts)} nodes"
+
+
+# --- from outside -------------------------------------------------------------------------------------------
+
+
+def prove_from_outside(
+    inventory: Inventory, application: Application, plan: Plan, say: Callable[[str], None]
+) -> None:
+    """Asks through each public address until every node has answered with the new release."""
+    public = [each.address for each in inventory.virtual_addresses if each.kind == "public"]
+    if not public:
+        say("The inventory has no public virtual address: the nodes' own checks have to do.")
+        return
+    names = inventory.variables.get("public_names") or []
+    context = ssl.create_default_context()
+    context.load_verify_locations(cadata=str(inventory.variables["pki_ca_certificate"]))
+    nodes = {node.host.name for node in plan.nodes}
+    for address in public:
+        seen: dict[str, str] = {}
+        said = "no answer"
+        limit = time.monotonic() + OUTSIDE_DEADLINE_SECONDS
+        while {name for name, release in seen.items() if release == plan.release.id} < nodes:
+            if time.monotonic() > limit:
+                missing = sorted(name for name in nodes if seen.get(name) != plan.release.id)
+                raise FailedError(
+                    f"Through {address} not every node answered with release {plan.release.id} within "
+                    f"{OUTSIDE_DEADLINE_SECONDS} s: {', '.join(missing)} missing ({said}).",
+                    mend="All nodes are switched and ready. See what the load balancers think: `fab status`.",
+                )
+            try:
+                status, headers = _ask(address, names[0] if names else address, application.health.ready, context)
+            except (OSError, http.client.HTTPException) as error:
+                said = f"{type(error).__name__}: {error}"
+            else:
+                said = f"the last answer was {status}"
+                if status == 200 and "X-Release" not in headers:
+                    say(f"{address} answers 200. The application does not show its release (header X-Release).")
+                    break
+                if status == 200:
+                    seen[headers.get("X-Served-By", "?")] = headers["X-Release"]
+            time.sleep(POLL_SECONDS)
+
+
+def _ask(address: str, name: str, path: str, context: ssl.SSLContext) -> tuple[int, http.client.HTTPMessage]:
+    """One request on a connection of its own to an address, under the name that its certificate has."""
+    connection = http.client.HTTPSConnection(name, timeout=5, context=context)
+    raw = socket.create_connection((address, 443), timeout=5)
+    try:
+        connection.sock = context.wrap_socket(raw, server_hostname=name)
+        connection.request("GET", path, headers={"Connection": "close"})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, answer.headers
+    finally:
+        raw.close()
+        connection.close()
+
+
+__all__ = ["Error", "NodeState", "Plan", "deploy", "make_plan", "prove_from_outside"]
