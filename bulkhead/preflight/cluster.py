@@ -24,7 +24,8 @@ class Cluster:
 
     @cached_property
     def parsed(self) -> tuple[Application | None, list[Problem]]:
-        return parse(self.variable("application"), self.origin)
+        described = self.variable("application")
+        return parse(described, self.origin) if described is not None else (None, [])
 
     @property
     def application(self) -> Application | None:
