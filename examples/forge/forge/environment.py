@@ -41,5 +41,10 @@ class Environment:
     def raise_problems(self) -> None:
         if self._problems:
             raise ImproperlyConfigured(
-                "\n  ".join(["the environment of this process does not fit (README.md has the table):", *self._problems])
+                "\n  ".join(
+                    [
+                        "the environment of this process does not fit (README.md has the table):",
+                        *self._problems,
+                    ]
+                )
             )

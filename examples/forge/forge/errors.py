@@ -12,8 +12,14 @@ from forge import checks
 PAGES = {
     400: ("Bad request", "The address or the data sent was not understood. Go back and try again."),
     403: ("Not allowed", "Your account may not do this."),
-    404: ("Not found", "There is nothing at this address. It may have moved, or there is a slip in the spelling."),
-    500: ("Something broke here", "The fault is ours and has been logged. Trying again in a moment may help."),
+    404: (
+        "Not found",
+        "There is nothing at this address. It may have moved, or there is a slip in the spelling.",
+    ),
+    500: (
+        "Something broke here",
+        "The fault is ours and has been logged. Trying again in a moment may help.",
+    ),
     503: ("Back in a moment", "The database does not answer just now. Nothing is lost; try again shortly."),
 }
 
@@ -42,7 +48,9 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    return _answer(request, 403, "The form was too old, or cookies are switched off. Load the page again and retry.")
+    return _answer(
+        request, 403, "The form was too old, or cookies are switched off. Load the page again and retry."
+    )
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

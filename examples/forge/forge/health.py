@@ -79,7 +79,9 @@ class Check:
         with self._lock:
             pending_seconds = 0.0 if self._idle.is_set() else now - self._started_at
             if pending_seconds >= DEADLINE_SECONDS:
-                return Result(False, f"no answer for {pending_seconds:.1f} s", int(pending_seconds * 1000), now)
+                return Result(
+                    False, f"no answer for {pending_seconds:.1f} s", int(pending_seconds * 1000), now
+                )
             return self._result or Result(True, "not asked yet", 0, now)
 
     def _run(self) -> None:

@@ -19,7 +19,9 @@ def stream(request: HttpRequest) -> HttpResponse:
     """
     wanted = request.GET.get("seconds", "")
     if not (wanted.isascii() and wanted.isdigit() and 1 <= int(wanted[:9]) <= LONGEST_STREAM_SECONDS):
-        return JsonResponse({"error": f"seconds must be 1 to {LONGEST_STREAM_SECONDS}, not {wanted!r}"}, status=400)
+        return JsonResponse(
+            {"error": f"seconds must be 1 to {LONGEST_STREAM_SECONDS}, not {wanted!r}"}, status=400
+        )
     response = StreamingHttpResponse(_chunks(int(wanted)), content_type="text/plain; charset=utf-8")
     response["Cache-Control"] = "no-store"
     return response

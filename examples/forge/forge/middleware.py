@@ -9,7 +9,8 @@ Handler = Callable[[HttpRequest], HttpResponse]
 
 # Pages use the site's own style sheet and pictures, and no script at all.
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; style-src 'self'; img-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 # These answer without the database, so they stay up when it is down.
 PATHS_WITHOUT_DATABASE = ("/stream",)
@@ -18,6 +19,8 @@ PATHS_WITHOUT_DATABASE = ("/stream",)
 def response_headers(get_response: Handler) -> Handler:
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
+        if not response.streaming and "Content-Length" not in response:
+            response["Content-Length"] = str(len(response.content))
         response["X-Served-By"] = settings.NODE_NAME
         response["X-Release"] = settings.RELEASE_ID
         response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY

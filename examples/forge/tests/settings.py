@@ -23,10 +23,18 @@ os.environ.update(
     }
 )
 
-from forge.settings import *  # noqa: E402, F403 - the environment must be there before the settings read it
+from forge.settings import *  # noqa: F403 - the environment must be there before the settings read it
 
 POSTGRESQL = DATABASES["default"]  # noqa: F405 - from the star above; one test talks to it
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+# Refusals are what these tests provoke; their log lines would bury the result.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"nowhere": {"class": "logging.NullHandler"}},
+    "root": {"handlers": ["nowhere"]},
+    "loggers": {"django": {"handlers": [], "propagate": True}},
+}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # No collectstatic before a test run.
 STORAGES = {

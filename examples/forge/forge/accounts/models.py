@@ -10,7 +10,7 @@ from django.db import models
 NAME_PATTERN = r"^[a-z0-9]+(?:[._-][a-z0-9]+)*\Z"
 NAME_RULE = "Use small letters and digits, with single dots, dashes or underscores between them."
 
-TOKEN_PREFIX = "forge_"
+PREFIX = "forge_"
 
 
 class Account(AbstractUser):
@@ -37,13 +37,17 @@ class ApiToken(models.Model):
     @classmethod
     def renew(cls, account: Account) -> str:
         """Make a new token, which ends the old one. It is returned here and can never be read again."""
-        token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        token = PREFIX + secrets.token_urlsafe(32)
         cls.objects.update_or_create(account=account, defaults={"digest": _digest(token)})
         return token
 
     @classmethod
     def account_of(cls, token: str) -> Account | None:
-        found = cls.objects.select_related("account").filter(digest=_digest(token), account__is_active=True).first()
+        found = (
+            cls.objects.select_related("account")
+            .filter(digest=_digest(token), account__is_active=True)
+            .first()
+        )
         return found.account if found else None
 
 

@@ -35,10 +35,12 @@ class SignIn(LoginView):
 @never_cache
 @require_http_methods(["GET", "POST"])
 def account(request: HttpRequest) -> HttpResponse:
-    """POST makes a new API token and shows it in the answer itself: it is stored nowhere, so no later page could."""
+    """POST makes a new API token and shows it in its own answer: no later page could, it is kept nowhere."""
     new_token = None
     if request.method == "POST":
         new_token = ApiToken.renew(request.user)
-        log.info("API token made", extra={"account": request.user.username, "client": client_address(request)})
+        log.info(
+            "API token made", extra={"account": request.user.username, "client": client_address(request)}
+        )
     token = ApiToken.objects.filter(account=request.user).first()
     return render(request, "account.html", {"token": token, "new_token": new_token})

@@ -67,7 +67,7 @@ def _create(request: HttpRequest) -> HttpResponse:
     if account is None:
         return _unauthorised()
     try:
-        # Encoding again refuses half characters ("\\ud800"): JSON can write them, PostgreSQL cannot keep them.
+        # Encoding again refuses half characters ("\\ud800"): JSON has them, PostgreSQL cannot keep them.
         data = json.loads(request.body)
         json.dumps(data, ensure_ascii=False).encode()
     except (ValueError, RecursionError):

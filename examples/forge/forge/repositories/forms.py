@@ -12,7 +12,9 @@ class RepositoryForm(forms.ModelForm):
         model = Repository
         fields = ["name", "kind", "description"]
         widgets = {
-            "name": forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
+            "name": forms.TextInput(
+                attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+            ),
             "kind": forms.RadioSelect,
             "description": forms.Textarea(attrs={"rows": 3}),
         }
@@ -25,8 +27,13 @@ class RepositoryForm(forms.ModelForm):
                 "required": "Give the repository a name.",
                 "max_length": "The name has %(show_value)d characters; %(limit_value)d is the most.",
             },
-            "kind": {"required": "Choose Git or Mercurial.", "invalid_choice": "“%(value)s” is neither git nor hg."},
-            "description": {"max_length": "The description has %(show_value)d characters; %(limit_value)d is the most."},
+            "kind": {
+                "required": "Choose Git or Mercurial.",
+                "invalid_choice": "“%(value)s” is neither git nor hg.",
+            },
+            "description": {
+                "max_length": "The description has %(show_value)d characters; %(limit_value)d is the most."
+            },
         }
 
     def __init__(self, *args: object, owner: Account, **kwargs: object) -> None:

@@ -19,7 +19,9 @@ class Repository(models.Model):
         MERCURIAL = "hg", "Mercurial"
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="repositories")
-    name = models.CharField(max_length=64, validators=[RegexValidator(NAME_PATTERN, NAME_RULE), refuse_suffix])
+    name = models.CharField(
+        max_length=64, validators=[RegexValidator(NAME_PATTERN, NAME_RULE), refuse_suffix]
+    )
     kind = models.CharField(max_length=3, choices=Kind)
     description = models.CharField(max_length=500, blank=True)
     created = models.DateTimeField(auto_now_add=True)

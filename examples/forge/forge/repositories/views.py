@@ -37,11 +37,15 @@ def show(request: HttpRequest, owner: str, name: str) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def create(request: HttpRequest) -> HttpResponse:
-    form = RepositoryForm(request.POST or None, owner=request.user, initial={"kind": Repository.Kind.GIT})
+    # Not `request.POST or None`: an empty form that was sent is a mistake to explain, too.
+    data = request.POST if request.method == "POST" else None
+    form = RepositoryForm(data, owner=request.user, initial={"kind": Repository.Kind.GIT})
     if form.is_valid():
         repository = form.save_unless_taken()
         if repository:
-            log.info("repository made", extra={"repository": str(repository), "client": client_address(request)})
+            log.info(
+                "repository made", extra={"repository": str(repository), "client": client_address(request)}
+            )
             messages.success(request, f"{repository} is there.")
             return redirect(repository)
     return render(request, "repository_new.html", {"form": form}, status=400 if form.errors else 200)

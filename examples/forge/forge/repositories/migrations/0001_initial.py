@@ -2,13 +2,13 @@
 
 import django.core.validators
 import django.db.models.deletion
-import forge.repositories.models
 from django.conf import settings
 from django.db import migrations, models
 
+import forge.repositories.models
+
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -17,19 +17,48 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Repository',
+            name="Repository",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=64, validators=[django.core.validators.RegexValidator('^[a-z0-9]+(?:[._-][a-z0-9]+)*\\Z', 'Use small letters and digits, with single dots, dashes or underscores between them.'), forge.repositories.models.refuse_suffix])),
-                ('kind', models.CharField(choices=[('git', 'Git'), ('hg', 'Mercurial')], max_length=3)),
-                ('description', models.CharField(blank=True, max_length=500)),
-                ('created', models.DateTimeField(auto_now_add=True)),
-                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='repositories', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "name",
+                    models.CharField(
+                        max_length=64,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z0-9]+(?:[._-][a-z0-9]+)*\\Z",
+                                "Use small letters and digits, with single dots, dashes or underscores between them.",
+                            ),
+                            forge.repositories.models.refuse_suffix,
+                        ],
+                    ),
+                ),
+                ("kind", models.CharField(choices=[("git", "Git"), ("hg", "Mercurial")], max_length=3)),
+                ("description", models.CharField(blank=True, max_length=500)),
+                ("created", models.DateTimeField(auto_now_add=True)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="repositories",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'repositories',
-                'ordering': ['-id'],
-                'constraints': [models.UniqueConstraint(fields=('owner', 'name'), name='repository_owner_name'), models.CheckConstraint(condition=models.Q(('kind__in', ['git', 'hg'])), name='repository_kind')],
+                "verbose_name_plural": "repositories",
+                "ordering": ["-id"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("owner", "name"), name="repository_owner_name"),
+                    models.CheckConstraint(
+                        condition=models.Q(("kind__in", ["git", "hg"])), name="repository_kind"
+                    ),
+                ],
             },
         ),
     ]
