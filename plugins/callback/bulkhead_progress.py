@@ -13,8 +13,8 @@ DOCUMENTATION = """
     type: stdout
     short_description: A line per play, failures whole
     description:
-      - One line per play with the time since the beginning (BULKHEAD_BEGAN, seconds since the epoch), and every
-        failure with its host, task and message.
+      - One line per play with the time since BULKHEAD_BEGAN (seconds since the epoch), and every
+        failure with its host, its task and its message.
 """
 
 
