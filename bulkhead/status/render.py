@@ -18,7 +18,7 @@ GOOD, BAD, QUIET = "green", "bold red", "dim"
 
 
 def render(view: View, console: Console) -> None:
-    console.print(screen(view))
+    console.print(screen(view), crop=False)
 
 
 def screen(view: View) -> RenderableType:
@@ -101,6 +101,9 @@ def _pools(view: View) -> RenderableType:
 
 
 def _pool(table: Table, pool: Pool, seers: list[str]) -> None:
+    if pool.backend.startswith("postgres_"):
+        _postgres_pool(table, pool, seers)
+        return
     shown = pool.servers
     if len(shown) > SHOWN_ROWS:
         shown = tuple(server for server in pool.servers if not server.well)[:SHOWN_ROWS]
@@ -120,6 +123,17 @@ def _pool(table: Table, pool: Pool, seers: list[str]) -> None:
             str(server.sessions),
         )
         first = False
+
+
+def _postgres_pool(table: Table, pool: Pool, seers: list[str]) -> None:
+    """Who serves is what there is to say: the others stand by."""
+    style = GOOD if all(server.well for server in pool.servers) else BAD
+    serving = [
+        " ".join(server.name for server in pool.servers if server.states.get(seer) == "up") or "nobody"
+        for seer in seers
+    ]
+    sessions = sum(server.sessions for server in pool.servers)
+    table.add_row(pool.name, "", *(_line(names, style) for names in serving), str(sessions))
 
 
 def _counted(states: Iterable[str]) -> Text:
@@ -216,5 +230,5 @@ def _finding(finding: Finding) -> list[RenderableType]:
     mark = "!!" if finding.outage else " !"
     what = Table.grid(padding=(0, 1, 0, 0))
     what.add_row(_line(mark, BAD), _line(finding.what))
-    what.add_row("", _line(finding.mend, "cyan"))
-    return [what]
+    # A command stays on one line, however long: it is there to be copied.
+    return [what, Text(f"   {finding.mend}", style="cyan", no_wrap=True, overflow="ignore")]

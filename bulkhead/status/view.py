@@ -383,7 +383,7 @@ class _Judge:
         return writable[0] if len(writable) == 1 else None
 
     def patronictl(self, host: str) -> str:
-        return self.on(host, "sudo patronictl -c /etc/patroni/patroni.yml list")
+        return self.on(host, "sudo patronictl list")
 
     def database(self) -> Database | None:
         nodes = self.nodes("databases")
@@ -501,7 +501,7 @@ class _Judge:
             name = leader.name if leader else nodes[0].host
             self.wrong(
                 "Patroni is paused: nothing fails over by itself",
-                self.on(name, "sudo patronictl -c /etc/patroni/patroni.yml resume --wait"),
+                self.on(name, "sudo patronictl resume --wait"),
             )
         restarts = [member.name for member in cluster.members if member.pending_restart]
         if restarts:

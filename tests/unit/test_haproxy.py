@@ -85,13 +85,13 @@ class FakeConnections:
 
 def test_commands_are_sent_as_words() -> None:
     connections = FakeConnections(json.dumps(["", "done"]))
-    client = haproxy.RuntimeApi(connections)  # type: ignore[arg-type]  # a fake
+    client = haproxy.RuntimeApi(connections)
     answers = client.commands(inventory().host("lb1"), "set server a/b state drain", "show; info")
     assert answers == ["", "done"]
     assert connections.commands == ["python3 - 'set server a/b state drain' 'show; info'"]
 
 
 def test_an_answer_without_servers_is_an_error_that_names_the_host() -> None:
-    client = haproxy.RuntimeApi(FakeConnections(json.dumps(["", "", ""])))  # type: ignore[arg-type]  # a fake
+    client = haproxy.RuntimeApi(FakeConnections(json.dumps(["", "", ""])))
     with pytest.raises(FailedError, match="lb1"):
         client.statistics(inventory().host("lb1"))
