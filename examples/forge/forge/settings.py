@@ -66,12 +66,12 @@ else:
                 "application_name": f"forge {NODE_NAME}",
                 "sslmode": sslmode,
                 "connect_timeout": 2,  # seconds; libpq's smallest
-                # A primary that loses power says nothing. What was sent to it counts as lost after 5 s
-                # (tcp_user_timeout); a connection that only listens finds out after 5 + 3 * 2 s.
-                "tcp_user_timeout": 5_000,
+                # A primary that loses power says nothing. What was sent to it counts as lost after 3 s
+                # (tcp_user_timeout); a connection that only listens finds out after 3 + 3 * 1 s.
+                "tcp_user_timeout": 3_000,
                 "keepalives": 1,
-                "keepalives_idle": 5,
-                "keepalives_interval": 2,
+                "keepalives_idle": 3,
+                "keepalives_interval": 1,
                 "keepalives_count": 3,
                 "options": (
                     f"-c statement_timeout={statement_timeout_ms} -c lock_timeout=5000"
