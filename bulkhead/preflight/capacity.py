@@ -7,9 +7,6 @@ from bulkhead.preflight.cluster import Cluster
 from bulkhead.problem import Problem
 from bulkhead.shape import database_connections
 
-# Of PostgreSQL's connections: three that only superusers get (its default), and what Patroni, a monitor,
-# a backup and an operator at night need beside the application.
-RESERVED_CONNECTIONS = 10
 # What the system, sshd and the journal need beside the services.
 SYSTEM_MEGABYTES = 256
 
@@ -25,19 +22,18 @@ def _connections(cluster: Cluster, application: Application) -> Iterator[Problem
     budget = database_connections(
         application, len(cluster.group("app_servers")), len(cluster.group("workers"))
     )
-    needed = budget["total"] + RESERVED_CONNECTIONS
-    found: dict[str, int] = {}
     for host in cluster.hosts_with("postgres"):
         limit = cluster.setting(host, "postgres", "postgres_max_connections")
-        if isinstance(limit, int):
-            found[cluster.where("postgres_max_connections", limit)] = limit
-    for where, limit in found.items():
+        reserved = cluster.setting(host, "postgres", "postgres_reserved_connections")
+        if not isinstance(limit, int) or not isinstance(reserved, int):
+            continue
+        needed = budget["total"] + reserved
         if needed > limit:
             yield Problem(
-                where,
+                cluster.where("postgres_max_connections", limit),
                 f"postgres_max_connections is {limit}, and {needed} are needed: {budget['pools']} "
                 f"for the pools, {budget['switch']} for the node that switches its release, "
-                f"{budget['queues']} for the queues, {RESERVED_CONNECTIONS} reserved",
+                f"{budget['queues']} for the queues, {reserved} reserved",
                 str(limit),
                 "Raise it, or lower workers, threads or concurrency in the application.",
             )

@@ -1,6 +1,7 @@
 """Groups: none empty, and an odd number of etcd members."""
 
 from bulkhead.preflight.cluster import Cluster
+from bulkhead.preflight.plays import rendered
 from bulkhead.problem import Problem, listed
 
 NEEDED = ("load_balancers", "app_servers", "databases", "builders")
@@ -19,8 +20,8 @@ def _empty(cluster: Cluster) -> list[Problem]:
                 f"{tier}_group", cluster.variable(f"{tier}_group")
             )
     for play in cluster.plays:
-        if "localhost" not in play.pattern and not cluster.hosts_in(play):
-            named.setdefault(play.pattern, play.file)
+        if play.pattern != "localhost" and not cluster.hosts_in(play):
+            named.setdefault(rendered(play.pattern, cluster.variable), play.file)
     for group, hosts in cluster.groups.items():
         if not hosts and group not in ("all", "ungrouped"):
             named.setdefault(group, "the inventory")

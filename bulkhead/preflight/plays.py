@@ -68,9 +68,8 @@ def hosts_of(
     variable: Callable[[str, Any], Any],
 ) -> list[str]:
     """The hosts that Ansible's pattern means: names, wildcards, `a:b`, `a,b`, `a:&b`, `a:!b`."""
-    pattern = _VARIABLE.sub(lambda match: str(variable(match[1], match[2] or "")), pattern)
     known = list(hosts)
-    parts = [part.strip() for part in re.split(r"[:,]", pattern) if part.strip()]
+    parts = [part.strip() for part in re.split(r"[:,]", rendered(pattern, variable)) if part.strip()]
     chosen: list[str] = []
     for part in sorted(parts, key=lambda each: "&!".find(each[0])):
         matching = _matching(part.lstrip("&!"), groups, known)
@@ -81,6 +80,11 @@ def hosts_of(
         else:
             chosen += [host for host in matching if host not in chosen]
     return chosen
+
+
+def rendered(pattern: str, variable: Callable[[str, Any], Any]) -> str:
+    """The pattern with the names of groups that variables stand for."""
+    return _VARIABLE.sub(lambda match: str(variable(match[1], match[2] or "")), pattern)
 
 
 def _matching(name: str, groups: Mapping[str, Sequence[str]], hosts: list[str]) -> list[str]:

@@ -45,7 +45,14 @@ PLAYS = (
 SPECS = {
     "base": {},
     "etcd": {},
-    "postgres": {"postgres_max_connections": {"type": "int", "default": 100, "description": "Connections."}},
+    "postgres": {
+        "postgres_max_connections": {"type": "int", "default": 100, "description": "Connections."},
+        "postgres_reserved_connections": {
+            "type": "int",
+            "default": 8,
+            "description": "Not for applications.",
+        },
+    },
     "haproxy": {
         "haproxy_threads": {"type": "int", "description": "Threads."},
         "haproxy_site": {"type": "str", "required": True, "description": "The site's name."},
@@ -220,7 +227,7 @@ CASES: dict[str, Callable[[World], None]] = {
     "the memory does not fit": _host("app1", "node_memory_megabytes", 1024),
     "a group has no host": _group("builders", []),
     "a play matches no host": lambda world: world.plays.append(
-        Play("playbooks/workers.yml", "workers", ("celery",))
+        Play("playbooks/workers.yml", "{{ workers_group | default('workers') }}", ("celery",))
     ),
     "the number of etcd members is even": _group("databases", ["db1", "db2"]),
     "secrets are missing": _no_secrets,
