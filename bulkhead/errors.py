@@ -63,6 +63,7 @@ class CommandError(HostError):
         super().__init__(host, f"`{command}` ended with code {code}:{shown}", mend=mend)
         self.command = command
         self.code = code
+        self.output = output
 
 
 class TimedOutError(HostError):

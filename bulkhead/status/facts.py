@@ -19,7 +19,7 @@ from typing import Any
 
 from bulkhead import haproxy, patroni, probes
 from bulkhead.connections import Connections
-from bulkhead.errors import Error, SettingsError, UnreachableError
+from bulkhead.errors import CommandError, Error, SettingsError, TimedOutError, UnreachableError
 from bulkhead.inventory import Host, Inventory, VirtualAddress
 
 HOSTS_TIMEOUT_SECONDS = 3.5
@@ -147,11 +147,15 @@ def parts_of(inventory: Inventory, host: Host) -> tuple[list[str], list[str]]:
 def _look(inventory: Inventory, connections: Connections, host: Host, program: str) -> Node:
     parts, services = parts_of(inventory, host)
     settings = json.dumps({"parts": parts, "services": services, "node_address": host.node_address})
-    result = connections.run(
-        host, f"python3 - {shlex.quote(settings)}", input=program, timeout_seconds=HOSTS_TIMEOUT_SECONDS
-    )
+    command = f"python3 - {shlex.quote(settings)}"
     try:
+        result = connections.run(host, command, input=program, timeout_seconds=HOSTS_TIMEOUT_SECONDS)
         return parse_node(host.name, json.loads(result.stdout))
+    except TimedOutError:
+        raise UnreachableError(host.name, f"it did not answer within {HOSTS_TIMEOUT_SECONDS:g} s") from None
+    except CommandError as error:
+        lines = error.output.strip().splitlines() or ["no output"]
+        raise UnreachableError(host.name, f"looking at it failed: {lines[-1]}") from None
     except ValueError as error:
         raise UnreachableError(host.name, f"the probe's answer cannot be read ({error})") from None
 

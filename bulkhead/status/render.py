@@ -221,14 +221,17 @@ def _verdict(view: View) -> RenderableType:
     if outages:
         title += ", AND CLIENTS NOTICE"
     lines: list[RenderableType] = [Text(f"\n{title}", style=BAD)]
-    for finding in view.findings:
-        lines += _finding(finding)
+    following = [finding.mend for finding in view.findings[1:]] + [""]
+    for finding, next_mend in zip(view.findings, following, strict=True):
+        lines += _finding(finding, told=finding.mend == next_mend)
     return Group(*lines)
 
 
-def _finding(finding: Finding) -> list[RenderableType]:
+def _finding(finding: Finding, told: bool) -> list[RenderableType]:
     mark = "!!" if finding.outage else " !"
     what = Table.grid(padding=(0, 1, 0, 0))
     what.add_row(_line(mark, BAD), _line(finding.what))
+    if told:  # the next one has the same mend
+        return [what]
     # A command stays on one line, however long: it is there to be copied.
     return [what, Text(f"   {finding.mend}", style="cyan", no_wrap=True, overflow="ignore")]

@@ -196,7 +196,7 @@ class _Judge:
                 self.wrong(
                     f"{name} is on {owners[0]}, the inventory wants it on {wanted.owner}", "fab lb.failback"
                 )
-            if answer is not None and not answer.good and (owners or silent):
+            if answer is not None and not answer.good and owners:
                 said = answer.problem or f"it answered {answer.code}"
                 path = self.inventory.application.get("health", {}).get("ready", "/")
                 self.outage(
@@ -210,12 +210,11 @@ class _Judge:
 
     def _unproved(self, name: str, silent: list[str], answer: Answer | None) -> None:
         """Nobody who answers holds the address: one who does not answer may, and its clients know."""
-        what = f"{name} has no owner among the load balancers that answer ({', '.join(silent)} may hold it)"
         mend = self.on(silent[0], "ip address show")
         if answer is not None and answer.good:
-            self.wrong(what, mend)
+            self.wrong(f"{name} answers, and its owner is not known ({', '.join(silent)} may be)", mend)
         else:
-            self.outage(what, mend)
+            self.outage(f"{name} has no owner that is known ({', '.join(silent)} may be)", mend)
 
     def _fit(self, host: str) -> bool:
         """Whether a load balancer could take an address. If not, that is the finding, and not where it is."""

@@ -119,10 +119,10 @@ def test_a_dead_load_balancer_is_one_cause() -> None:
 
 def test_an_address_that_a_silent_load_balancer_may_hold() -> None:
     seen = see(facts(lb2=gone("lb2")))
-    found = finding(seen, "public2 (192.0.2.102) has no owner among the load balancers that answer (lb2 may")
-    assert not found.outage, "it answers from outside"
+    found = finding(seen, "public2 (192.0.2.102) answers, and its owner is not known (lb2 may be)")
+    assert not found.outage
     unanswered = replace(facts(lb2=gone("lb2")), answers={"public2": Answer(None, 3000, "no answer in time")})
-    assert finding(see(unanswered), "has no owner among").outage
+    assert finding(see(unanswered), "public2 (192.0.2.102) has no owner that is known (lb2 may be)").outage
 
 
 def test_an_address_that_does_not_serve() -> None:
@@ -439,6 +439,13 @@ def test_a_screen_of_80_columns_cuts_nothing_that_matters() -> None:
         RELEASE,
     ):
         assert words in text
+
+
+def test_causes_with_one_mend_share_it() -> None:
+    environment = inventory(lab_name="bulkhead-lab", lab_state="/somewhere")
+    text = shown(see(facts(app1=gone("app1"), app2=gone("app2")), environment))
+    assert text.count("make up") == 1
+    assert text.index("app2 cannot be reached") < text.index("make up")
 
 
 def test_without_a_terminal_there_is_no_colour() -> None:
