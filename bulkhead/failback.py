@@ -259,7 +259,8 @@ class RealLoadBalancers:
         return [name for name, shown in found.items() if shown.strip()]
 
     def hold(self, name: str, hosts: list[str]) -> None:
-        self._everywhere(hosts, f"touch {HOLD_DIRECTORY}/{shlex.quote(name)}", "Holding back")
+        # keepalived reads a number from the file: an empty one holds nothing back.
+        self._everywhere(hosts, f"echo 1 > {HOLD_DIRECTORY}/{shlex.quote(name)}", "Holding back")
 
     def release(self, name: str, hosts: list[str]) -> None:
         file = f"{HOLD_DIRECTORY}/{shlex.quote(name)}"
