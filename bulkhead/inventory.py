@@ -187,10 +187,10 @@ def _no_lab() -> SettingsError:
 
 
 def _sources() -> str:
-    """The inventory's sources as the user wrote them."""
+    """The inventory's sources, as they are typed from the project's root."""
     given = os.environ.get("ANSIBLE_INVENTORY")
     if given:
-        return given
+        return given.replace(f"{ROOT}/", "")
     configuration = ROOT / "ansible.cfg"
     lines = configuration.read_text().splitlines() if configuration.exists() else []
     for line in lines:

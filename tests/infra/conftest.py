@@ -1,0 +1,93 @@
+"""What the suite needs to look at a cluster as its users and operators do: the lab, the scenario
+`cluster` or live hosts. ANSIBLE_INVENTORY says which; BULKHEAD_URL and BULKHEAD_CA may name another way in."""
+
+import os
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPSConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from bulkhead import inventory as inventories
+from bulkhead.inventory import ROOT, Inventory, VirtualAddress
+from bulkhead.status.facts import client_context
+
+TIMEOUT_SECONDS = 15
+
+
+@pytest.fixture(scope="session")
+def inventory() -> Inventory:
+    return inventories.load()
+
+
+@pytest.fixture(scope="session")
+def public_addresses(inventory: Inventory) -> list[VirtualAddress]:
+    return [address for address in inventory.virtual_addresses if address.kind == "public"]
+
+
+@dataclass(frozen=True)
+class Response:
+    status: int
+    headers: dict[str, str]  # names in lower case
+    body: bytes
+
+
+class Outside:
+    """A client of the cluster: HTTPS through a virtual address, with the certificate checked."""
+
+    def __init__(self, address: str, port: int, name: str, context: ssl.SSLContext) -> None:
+        self._address = address
+        self._port = port
+        self._name = name
+        self._context = context
+
+    def get(
+        self, path: str, *, address: str | None = None, headers: dict[str, str] | None = None
+    ) -> Response:
+        """Asks for a path; `address` chooses a virtual address, and the first public one is the default."""
+        connection = HTTPSConnection(self._name, self._port, timeout=TIMEOUT_SECONDS)
+        try:
+            plain = socket.create_connection((address or self._address, self._port), timeout=TIMEOUT_SECONDS)
+            connection.sock = self._context.wrap_socket(plain, server_hostname=self._name)
+            connection.request("GET", path, headers={"Host": self._name, **(headers or {})})
+            answer = connection.getresponse()
+            return Response(
+                answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
+            )
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="session")
+def outside(inventory: Inventory, public_addresses: list[VirtualAddress]) -> Outside:
+    names = inventory.variables.get("public_names") or []
+    url = urlsplit(os.environ.get("BULKHEAD_URL") or f"https://{public_addresses[0].address}")
+    address = str(url.hostname)
+    return Outside(address, url.port or 443, str(names[0]) if names else address, client_context(inventory))
+
+
+Fab = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def fab() -> Fab:
+    """Runs `fab` as an operator does: from the project's root, without a terminal."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [Path(sys.executable).parent / "fab", *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+            check=False,
+        )
+
+    return run
