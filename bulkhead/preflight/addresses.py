@@ -18,21 +18,19 @@ def _hosts(cluster: Cluster) -> Iterator[Problem]:
         ("ansible_host", "Give each host the address that SSH reaches it at."),
         ("node_address", "Give each host an address of its own."),
     ):
-        seen: dict[tuple[str, Any], str] = {}
+        on: dict[tuple[str, Any], list[str]] = {}
         for host, variables in cluster.hosts.items():
-            if name not in variables:
-                continue
-            address = str(variables[name])
-            port = variables.get("ansible_port") if name == "ansible_host" else None
-            first = seen.setdefault((address, port), host)
-            # A node_address that stands for ansible_host was said with that.
-            if first != host and not (name == "node_address" and address == variables.get("ansible_host")):
-                yield Problem(
-                    cluster.where(f"hosts.{host}.{name}", variables[name]),
-                    f"{address} is the {name} of {first} and of {host}",
-                    address,
-                    mend,
-                )
+            if isinstance(variables.get(name), str):
+                port = variables.get("ansible_port") if name == "ansible_host" else None
+                on.setdefault((variables[name], port), []).append(host)
+        for (address, _), hosts in on.items():
+            # A node_address that stands for ansible_host everywhere was said with that.
+            same = name == "node_address" and all(
+                cluster.hosts[host].get("ansible_host") == address for host in hosts
+            )
+            if len(hosts) > 1 and not same:
+                where = cluster.where(f"hosts.{hosts[1]}.{name}", cluster.hosts[hosts[1]][name])
+                yield Problem(where, f"{address} is the {name} of {listed(hosts)}", address, mend)
 
 
 def _virtual(cluster: Cluster) -> Iterator[Problem]:

@@ -84,7 +84,8 @@ def _problems(playbook: Path, task_vars: Mapping[str, Any], templar: Templar) ->
         for host in cluster.hosts_in(play):
             for role in play.roles:
                 reading.add(host, specs[role])
-    return [*reading.problems(), *check(cluster)]
+    problems = check(cluster)
+    return [*reading.problems(problems), *problems]
 
 
 class _Reading:
@@ -108,12 +109,13 @@ class _Reading:
                 except AnsibleError as error:
                     self.broken[host, name] = " ".join(str(error).split())
 
-    def problems(self) -> list[Problem]:
-        """One for each variable and reason, however many hosts have it."""
+    def problems(self, causes: Iterable[Problem]) -> list[Problem]:
+        """One for each variable and reason, however many hosts have it, unless its cause is said already."""
+        names = [name for cause in causes for name in cause.value.split(", ")]
+        said = [*(cause.what for cause in causes), *(f"'{name.rpartition('.')[2]}'" for name in names)]
         hosts: dict[tuple[str, str], list[str]] = {}
         for (host, name), reason in self.broken.items():
-            # A secret that is missing is said once, with the command that makes it.
-            if not any(f"'{secret}' is undefined" in reason for secret in SECRET_NAMES):
+            if not any(cause in reason for cause in said):
                 hosts.setdefault((name, reason), []).append(host)
         mend = "Set what it refers to, or mend the template."
         return [

@@ -275,6 +275,17 @@ def test_a_value_that_cannot_be_worked_out_is_not_missing_as_well() -> None:
     assert world.lines() == []
 
 
+def test_a_value_of_a_whole_group_is_wrong_once() -> None:
+    world = World()
+    world.common["node_memory_megabytes"] = "2 GB"
+    for variables in world.hosts.values():
+        del variables["node_memory_megabytes"]
+    (line,) = world.lines()
+    assert line.startswith(
+        "hosts.*.node_memory_megabytes: it is '2 GB', and must be a whole number (on lb1, "
+    )
+
+
 def test_a_secret_is_never_shown() -> None:
     world = World()
     _common("haproxy_stats_password", ["hunter2"])(world)
