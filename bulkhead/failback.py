@@ -20,8 +20,9 @@ from bulkhead import screen
 from bulkhead.connections import Connections, answers_of, ssh_command
 from bulkhead.errors import CancelledError, Error, FailedError, RefusedError
 from bulkhead.inventory import Inventory, VirtualAddress
-from bulkhead.status import facts
-from bulkhead.status.facts import Answer, Node
+from bulkhead.status import facts, outside
+from bulkhead.status.facts import Node
+from bulkhead.status.outside import Answer
 
 HOLD_DIRECTORY = "/run/keepalived/hold"
 SETTLE_SECONDS = 10.0
@@ -283,7 +284,7 @@ class RealLoadBalancers:
         )
 
     def ask(self, address: VirtualAddress) -> Answer:
-        return facts.ask(self._inventory, address)
+        return outside.ask(self._inventory, address)
 
     def command(self, host: str, command: str) -> str:
         return f"{ssh_command(self._hosts[host])} {command}"

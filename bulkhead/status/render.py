@@ -9,7 +9,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bulkhead.status.view import Address, Database, Finding, Pool, Releases, View, megabytes
+from bulkhead.status.addresses import Address
+from bulkhead.status.database import Database
+from bulkhead.status.hosts import Releases
+from bulkhead.status.judge import Finding
+from bulkhead.status.pools import Pool
+from bulkhead.status.units import byte_count
+from bulkhead.status.view import View
 
 # A pool or a list of nodes longer than this shows those that are not well, and counts the others.
 SHOWN_ROWS = 8
@@ -36,10 +42,10 @@ def screen(view: View) -> RenderableType:
 
 
 def _head(view: View) -> RenderableType:
-    answered = view.hosts - len(view.unreachable)
+    answered = view.host_count - len(view.unreachable)
     head = Text()
     head.append(view.environment, style="bold")
-    head.append(f"  {answered} of {view.hosts} hosts answer", style="" if not view.unreachable else BAD)
+    head.append(f"  {answered} of {view.host_count} hosts answer", style="" if not view.unreachable else BAD)
     head.append(f"  ({view.seconds:.1f} s)\n", style=QUIET)
     head.append(view.sources, style=QUIET)
     return head
@@ -157,7 +163,7 @@ def _database(database: Database) -> RenderableType:
             row.name,
             _line(row.role, "bold" if row.name == database.leader else ""),
             _line(row.state, GOOD if row.well else BAD),
-            "" if row.name == database.leader else megabytes(row.lag_bytes),
+            "" if row.name == database.leader else byte_count(row.lag_bytes),
             str(row.timeline) if row.timeline is not None else "?",
             _line(row.etcd, "" if row.etcd in ("leader", "member") else BAD),
         )

@@ -1,5 +1,5 @@
 """What the suite needs to look at a cluster as its users and operators do: the lab, the scenario
-`cluster` or live hosts. ANSIBLE_INVENTORY says which; BULKHEAD_URL and BULKHEAD_CA may name another way in."""
+`cluster` or live hosts. ANSIBLE_INVENTORY says which; BULKHEAD_URL and BULKHEAD_CA may name another way."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ import pytest
 
 from bulkhead import inventory as inventories
 from bulkhead.inventory import ROOT, Inventory, VirtualAddress
-from bulkhead.status.facts import client_context
+from bulkhead.status.outside import client_context
 
 TIMEOUT_SECONDS = 15
 

@@ -31,7 +31,7 @@ def test_all_is_well(status: dict[str, Any]) -> None:
 
 def test_it_is_the_environment_that_was_asked_for(status: dict[str, Any], inventory: Inventory) -> None:
     assert status["environment"] == inventory.environment_name
-    assert status["hosts"] == len(inventory.everyone)
+    assert status["host_count"] == len(inventory.everyone)
 
 
 def test_every_address_is_where_the_inventory_wants_it(status: dict[str, Any], inventory: Inventory) -> None:

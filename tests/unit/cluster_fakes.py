@@ -6,7 +6,8 @@ from typing import Any
 
 from bulkhead import haproxy, patroni
 from bulkhead.inventory import Inventory, from_data
-from bulkhead.status.facts import Answer, Etcd, Facts, Node, Release
+from bulkhead.status.facts import Etcd, Facts, Node, Release
+from bulkhead.status.outside import Answer
 
 RELEASE, OLDER = "0123456789ab", "ba9876543210"
 

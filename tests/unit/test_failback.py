@@ -10,7 +10,8 @@ from bulkhead import failback
 from bulkhead.errors import CancelledError, FailedError, RefusedError, UnreachableError
 from bulkhead.failback import Move, plan, run
 from bulkhead.inventory import VirtualAddress
-from bulkhead.status.facts import Answer, Node
+from bulkhead.status.facts import Node
+from bulkhead.status.outside import Answer
 
 HOME = {"public1": "lb1", "public2": "lb2", "internal": "lb1"}
 EVERYWHERE = tuple(VirtualAddress(**entry) for entry in ADDRESSES)

@@ -24,9 +24,12 @@ from rich.console import Console
 from bulkhead import patroni
 from bulkhead.inventory import Inventory
 from bulkhead.status import facts as gathering
-from bulkhead.status.facts import Answer, Etcd, Facts, Node, Release
+from bulkhead.status.facts import Etcd, Facts, Node, Release
+from bulkhead.status.judge import Finding
+from bulkhead.status.outside import Answer
 from bulkhead.status.render import render
-from bulkhead.status.view import ALL_WELL, OUTAGE, SOMETHING_WRONG, Finding, View, megabytes, view
+from bulkhead.status.units import byte_count
+from bulkhead.status.view import ALL_WELL, OUTAGE, SOMETHING_WRONG, View, view
 
 
 def see(found: Facts, environment: Inventory | None = None) -> View:
@@ -477,7 +480,7 @@ def test_the_same_as_data() -> None:
     ("count", "words"), [(None, "?"), (0, "0 B"), (999, "999 B"), (16_384, "16 kB"), (2_500_000, "2.5 MB")]
 )
 def test_bytes_in_words(count: int | None, words: str) -> None:
-    assert megabytes(count) == words
+    assert byte_count(count) == words
 
 
 # --- facts from what the probe prints ----------------------------------------
