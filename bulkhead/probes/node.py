@@ -76,7 +76,9 @@ def alive(_settings: Settings) -> int:
 
 
 def holds(_settings: Settings) -> list[str]:
-    return sorted(file.name for file in HOLD.iterdir()) if HOLD.is_dir() else []
+    """Addresses that keepalived is held back from: their file holds another number than 0."""
+    files = sorted(HOLD.iterdir()) if HOLD.is_dir() else []
+    return [file.name for file in files if file.read_text().strip() not in ("", "0")]
 
 
 def ask(settings: Settings, port: int, path: str, body: str | None = None) -> Any:
