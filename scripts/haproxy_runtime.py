@@ -12,7 +12,7 @@ MASTER_SOCKET = "/run/haproxy/master.sock"
 LOCK_FILE = "/run/lock/bulkhead-haproxy"
 
 
-class NotRunning(Exception):
+class NotRunningError(Exception):
     """No HAProxy answers on the socket."""
 
 
@@ -25,7 +25,7 @@ def ask(path: str, command: str, seconds: float = 10) -> str:
             connection.sendall(command.encode() + b"\n")
             return read_all(connection)
         except OSError as error:
-            raise NotRunning(f"HAProxy does not answer on {path}: {error}") from error
+            raise NotRunningError(f"HAProxy does not answer on {path}: {error}") from error
 
 
 def read_all(connection: socket.socket) -> str:

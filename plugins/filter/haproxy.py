@@ -136,7 +136,9 @@ def _certificate_problem(given: Mapping[str, str]) -> str | None:
     except (ValueError, TypeError):
         return f"{place}: the key is not a PEM private key without a password."
     if certificate.public_key() != key.public_key():
-        return f"{place}: the key does not belong to the certificate of {certificate.subject.rfc4514_string()}."
+        return (
+            f"{place}: the key does not belong to the certificate of {certificate.subject.rfc4514_string()}."
+        )
     if (end := certificate.not_valid_after_utc) <= datetime.datetime.now(datetime.UTC):
         return f"{place}: the certificate expired on {end:%Y-%m-%d}. Renew it."
     return None

@@ -34,10 +34,6 @@ def render(template: str, inputs: dict[str, Any]) -> str:
     )
     environment.filters.update(filters.FilterModule().filters())
     defaults = yaml.safe_load((ROOT / "roles/haproxy/defaults/main.yml").read_text())
-    return environment.get_template(template).render({"ansible_managed": "rendered by a test", **defaults, **inputs})
-
-
-def pages() -> list[dict[str, Any]]:
-    """Return the error pages that the role writes."""
-    variables = yaml.safe_load((ROOT / "roles/haproxy/vars/main.yml").read_text())
-    return list(variables["__haproxy_pages"])
+    return environment.get_template(template).render(
+        {"ansible_managed": "rendered by a test", **defaults, **inputs}
+    )
