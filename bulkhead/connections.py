@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import shlex
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,9 +36,8 @@ from bulkhead.errors import (
 from bulkhead.inventory import ROOT, Host, Inventory, load
 
 CONNECT_TIMEOUT_SECONDS = 2.0
-# A frozen host's kernel still accepts the connection; only its silence afterwards tells.
-BANNER_TIMEOUT_SECONDS = 10.0
-AUTHENTICATION_TIMEOUT_SECONDS = 10.0
+# For each step of SSH's own. A frozen host's kernel still accepts a connection: only its silence tells.
+HANDSHAKE_TIMEOUT_SECONDS = 10.0
 COMMAND_TIMEOUT_SECONDS = 60.0
 PARALLEL_HOSTS = 20
 CHUNK_BYTES = 64 * 1024
@@ -154,10 +154,11 @@ class Connections:
         function: Callable[[Host], T],
         *,
         timeout_seconds: float | None = None,
+        patience_seconds: float | None = None,
     ) -> dict[str, T | Error]:
         """Calls the function for all hosts at once and returns its answers by host name, in the order given.
         A host whose call raised an Error has that Error for an answer; so does one that took too long."""
-        return each(hosts, function, timeout_seconds=timeout_seconds)
+        return each(hosts, function, timeout_seconds=timeout_seconds, patience_seconds=patience_seconds)
 
     def _failure(self, host: Host, command: str, result: Result) -> HostError:
         if "sudo:" in result.stderr and "password is required" in result.stderr:
@@ -239,9 +240,14 @@ def cluster() -> Iterator[tuple[Inventory, Connections]]:
 
 
 def each(
-    hosts: Iterable[Host], function: Callable[[Host], T], *, timeout_seconds: float | None = None
+    hosts: Iterable[Host],
+    function: Callable[[Host], T],
+    *,
+    timeout_seconds: float | None = None,
+    patience_seconds: float | None = None,
 ) -> dict[str, T | Error]:
-    """`function` of every host, in parallel, within a time for all of them."""
+    """`function` of every host, in parallel, within a time for all of them. When fewer than half answered by
+    then, it is this machine that is slow: they have until `patience_seconds`."""
     wanted = list(hosts)
     waiting: queue.SimpleQueue[Host] = queue.SimpleQueue()
     answers: queue.SimpleQueue[tuple[str, T | Exception]] = queue.SimpleQueue()
@@ -262,18 +268,22 @@ def each(
     # Daemon threads, so that a host that hangs cannot keep the whole program from ending.
     for _ in range(min(PARALLEL_HOSTS, len(wanted))):
         threading.Thread(target=work, daemon=True).start()
-    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    began = time.monotonic()
+    limit = timeout_seconds
     got: dict[str, T | Error] = {}
     while len(got) < len(wanted):
         try:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            left = None if limit is None else max(0.0, began + limit - time.monotonic())
             name, answer = answers.get(timeout=left)
         except queue.Empty:
-            break
+            if patience_seconds is None or limit == patience_seconds or 2 * len(got) >= len(wanted):
+                break
+            limit = patience_seconds
+            continue
         if isinstance(answer, Exception) and not isinstance(answer, Error):
             raise answer
         got[name] = answer
-    late = f"it did not answer within {timeout_seconds or 0:g} s."
+    late = f"it did not answer within {limit or 0:g} s."
     return {host.name: got.get(host.name, UnreachableError(host.name, late)) for host in wanted}
 
 
@@ -296,16 +306,20 @@ def connect(host: Host, *, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS) -> 
         user=settings.user,
         port=settings.port,
         config=_fabric_config(settings.configuration),
-        connect_timeout=timeout_seconds,
+        connect_timeout=HANDSHAKE_TIMEOUT_SECONDS,
         connect_kwargs={
-            "banner_timeout": BANNER_TIMEOUT_SECONDS,
-            "auth_timeout": AUTHENTICATION_TIMEOUT_SECONDS,
+            "banner_timeout": HANDSHAKE_TIMEOUT_SECONDS,
+            "auth_timeout": HANDSHAKE_TIMEOUT_SECONDS,
             **({"key_filename": [str(settings.key)]} if settings.key else {}),
         },
     )
     files = _known_hosts_files(connection.ssh_config)
     trust(connection, files)
     try:
+        if connection.gateway is None:
+            # paramiko has one limit for the connection and for the handshake; a busy host is no dead one.
+            where = (connection.host, connection.port)
+            connection.connect_kwargs["sock"] = socket.create_connection(where, timeout=timeout_seconds)
         connection.open()
     except paramiko.BadHostKeyException as error:
         raise UntrustedHostError(
@@ -408,7 +422,6 @@ def _names(configuration: Path, host: Host) -> bool:
 
 
 _configurations: dict[Path, paramiko.SSHConfig] = {}
-_fabric_configs: dict[Path | None, Config] = {}
 _parsing = threading.Lock()
 
 
@@ -425,14 +438,11 @@ def _parsed(file: Path) -> paramiko.SSHConfig:
 
 def _fabric_config(file: Path | None) -> Config:
     """Fabric's settings with this SSH configuration, or with the user's own. The user's Fabric settings are
-    not read: an operation works the same for everyone."""
-    parsed = _parsed(file) if file is not None else None
-    with _parsing:
-        if file not in _fabric_configs:
-            config = Config(ssh_config=parsed, lazy=True)
-            config.load_ssh_config()
-            _fabric_configs[file] = config
-        return _fabric_configs[file]
+    not read: an operation works the same for everyone. Each connection has settings of its own: Fabric changes
+    them, and others may be reading."""
+    config = Config(ssh_config=_parsed(file) if file is not None else None, lazy=True)
+    config.load_ssh_config()
+    return config
 
 
 def _known_hosts_files(settings: Mapping[str, Any]) -> list[Path]:

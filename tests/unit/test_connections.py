@@ -166,9 +166,18 @@ def test_a_host_that_refuses_is_one_clear_error() -> None:
     assert "ssh -p" in caught.value.mend
 
 
+def test_many_connections_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    (tmp_path / "ssh_config").write_text("Host *\n  User bulkhead\n")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    shared = {"ansible_ssh_common_args": f"-F {tmp_path}/ssh_config", "ansible_port": port}
+    found = each([host(f"app{number}", **shared) for number in range(100)], connect)
+    assert {type(outcome) for outcome in found.values()} == {UnreachableError}
+
+
 def test_a_host_that_accepts_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """So is a frozen host: its kernel still accepts."""
-    monkeypatch.setattr(connections, "BANNER_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "HANDSHAKE_TIMEOUT_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with pytest.raises(UnreachableError):
@@ -220,6 +229,28 @@ def test_each_does_not_wait_for_a_host_that_hangs() -> None:
     assert found["app0"] is True
     assert isinstance(found["app1"], UnreachableError)
     assert "within 0.3 s" in str(found["app1"])
+
+
+def test_each_is_patient_when_most_hosts_are_late() -> None:
+    """That is a slow machine here and not many dead hosts there."""
+    late = threading.Event()
+    threading.Timer(0.5, late.set).start()
+    found = each(hosts(3), lambda _one: late.wait(), timeout_seconds=0.1, patience_seconds=30)
+    assert found == {"app0": True, "app1": True, "app2": True}
+
+
+def test_each_is_not_patient_for_a_few() -> None:
+    hanging = threading.Event()
+    began = time.monotonic()
+    found = each(
+        hosts(3),
+        lambda one: hanging.wait() if one.name == "app1" else True,
+        timeout_seconds=0.2,
+        patience_seconds=30,
+    )
+    assert time.monotonic() - began < 10
+    hanging.set()
+    assert isinstance(found["app1"], UnreachableError)
 
 
 def test_a_mistake_in_the_program_is_not_taken_for_a_host_that_fails() -> None:
