@@ -438,8 +438,8 @@ def _parsed(file: Path) -> paramiko.SSHConfig:
 
 def _fabric_config(file: Path | None) -> Config:
     """Fabric's settings with this SSH configuration, or with the user's own. The user's Fabric settings are
-    not read: an operation works the same for everyone. Each connection has settings of its own: Fabric changes
-    them, and others may be reading."""
+    not read: an operation works the same for everyone. Each connection has settings of its own, because
+    Fabric changes them while others read."""
     config = Config(ssh_config=_parsed(file) if file is not None else None, lazy=True)
     config.load_ssh_config()
     return config
