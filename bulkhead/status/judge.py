@@ -62,4 +62,4 @@ class Judge:
 
     @property
     def in_lab(self) -> bool:
-        return "lab_name" in self.inventory.variables
+        return str(self.inventory.variables.get("lab_state", "")).endswith("/.lab")

@@ -401,7 +401,7 @@ def test_every_part_unknown() -> None:
 
 
 def test_in_the_lab_the_mend_is_make_up() -> None:
-    environment = inventory(lab_name="bulkhead-lab", lab_state="/somewhere")
+    environment = inventory(lab_name="bulkhead-lab", lab_state="/somewhere/.lab")
     assert finding(see(facts(app1=gone("app1")), environment), "app1 cannot be reached").mend == "make up"
 
 
@@ -445,7 +445,7 @@ def test_a_screen_of_80_columns_cuts_nothing_that_matters() -> None:
 
 
 def test_causes_with_one_mend_share_it() -> None:
-    environment = inventory(lab_name="bulkhead-lab", lab_state="/somewhere")
+    environment = inventory(lab_name="bulkhead-lab", lab_state="/somewhere/.lab")
     text = shown(see(facts(app1=gone("app1"), app2=gone("app2")), environment))
     assert text.count("make up") == 1
     assert text.index("app2 cannot be reached") < text.index("make up")
