@@ -4,8 +4,8 @@
     python -m bulkhead.secrets --output FILE --vault    the same, with FILE encrypted by ansible-vault
 
 The environment is the one that ANSIBLE_INVENTORY names. With --vault the password comes as Ansible is
-configured (ANSIBLE_VAULT_PASSWORD_FILE, vault_password_file) or is asked for, and nothing in clear text
-ever reaches the disk. No secret is printed.
+configured (ANSIBLE_VAULT_PASSWORD_FILE, vault_password_file), and nothing in clear text ever reaches the
+disk. No secret is printed.
 """
 
 from __future__ import annotations
@@ -161,7 +161,11 @@ def read(path: Path) -> dict[str, Any]:
     text = path.read_text(encoding="utf-8")
     if is_vault(text):
         text = _vault("decrypt", text)
-    found = yaml.safe_load(text)
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        # The error itself would quote the file.
+        found = text
     if found is not None and not isinstance(found, dict):
         raise SettingsError(
             f"{path} has no variables in it.", mend="Move it away, and type the command again."
@@ -250,6 +254,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Error as error:
         print(f"secrets: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"secrets: {options.output} cannot be read or written: {error.strerror}.", file=sys.stderr)
+        return SettingsError.exit_code
     print(f"{options.output}: {f'made {listed(made)}' if made else 'nothing was missing'}")
     return 0
 

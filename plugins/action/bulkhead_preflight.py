@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 from ansible.constants import COLOR_ERROR
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 from ansible.vars.hostvars import HostVars
@@ -34,18 +34,23 @@ try:
 except ImportError:  # ansible-core without origins (before 2.19, or after a move): places lack file and line
     Origin = None
 
-# What the rules look at on every host. A role's options come on top, on the hosts that have the role.
-NAMES = {
+# Variables that mean the same on every host: worked out once, and shared by the hosts that got the same text.
+COMMON = {
     *Environment.model_fields,
-    *Node.model_fields,
-    *LoadBalancer.model_fields,
     *SECRET_NAMES,
     *(
         f"{tier}_group"
         for tier in ("load_balancers", "app_servers", "databases", "builders", "workers", "filers")
     ),
-    "ansible_port",
     "application",
+}
+
+# What the rules look at on every host. A role's options come on top, on the hosts that have the role.
+NAMES = {
+    *COMMON,
+    *Node.model_fields,
+    *LoadBalancer.model_fields,
+    "ansible_port",
     "haproxy_certificates",
     "pki_certificate",
     "pki_private_key",
@@ -59,7 +64,12 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec({"playbook": {"type": "str", "required": True}})
-        problems = _problems(ROOT / arguments["playbook"], task_vars or {}, self._templar)
+        try:
+            problems = _problems(ROOT / arguments["playbook"], task_vars or {}, self._templar)
+        except (OSError, yaml.YAMLError) as error:
+            raise AnsibleActionFail(
+                f"The playbooks or a role's argument_specs cannot be read: {error}"
+            ) from error
         if not problems:
             return {"changed": False, "msg": "The inventory holds together."}
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
@@ -94,18 +104,26 @@ class _Reading:
     def __init__(self, hostvars: HostVars, templar: Templar) -> None:
         self.hostvars = hostvars
         self.templar = templar
+        self.variables: dict[str, dict[str, Any]] = {}
         self.hosts: dict[str, dict[str, Any]] = {}
+        self.shared: dict[tuple[str, int], Any] = {}
         self.broken: dict[tuple[str, str], str] = {}
 
     def add(self, host: str, names: Iterable[str]) -> None:
         values = self.hosts.setdefault(host, {})
-        # As a task on the host sees them: `hostvars[host]` itself lacks hostvars, which some templates ask.
-        variables = {**self.hostvars.raw_get(host), "hostvars": self.hostvars}
+        if host not in self.variables:
+            # As a task on the host sees them: `hostvars[host]` lacks hostvars, which some templates ask.
+            self.variables[host] = {**self.hostvars.raw_get(host), "hostvars": self.hostvars}
+        variables = self.variables[host]
         templar = self.templar.copy_with_new_env(available_variables=variables)
         for name in sorted({*names} - values.keys()):
             if name in variables and (host, name) not in self.broken:
+                raw = variables[name]
+                shared = self.shared if name in COMMON else {}
                 try:
-                    values[name] = templar.template(variables[name])
+                    if (name, id(raw)) not in shared:
+                        shared[name, id(raw)] = templar.template(raw)
+                    values[name] = shared[name, id(raw)]
                 except AnsibleError as error:
                     self.broken[host, name] = " ".join(str(error).split())
 

@@ -138,3 +138,14 @@ def test_the_command_makes_what_is_missing_once_and_prints_no_secret(
     second = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert "nothing was missing" in second.stdout
     assert path.stat().st_ino == before
+
+
+def test_a_file_that_holds_no_variables_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.yml"
+    for text in ("- a list\n", "hunter2: [\n"):
+        path.write_text(text)
+        with pytest.raises(SettingsError) as raised:
+            secrets.read(path)
+        assert str(path) in str(raised.value)
+        assert "hunter2" not in str(raised.value)
+        assert path.read_text() == text
