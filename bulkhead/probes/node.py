@@ -131,8 +131,11 @@ def main() -> None:
             answers.put((name, PARTS[name](settings), None))
         except subprocess.TimeoutExpired as error:
             answers.put((name, None, f"{error.cmd[0]} did not answer within {LIMIT_SECONDS} s"))
+        except TimeoutError:
+            answers.put((name, None, f"no answer within {LIMIT_SECONDS} s"))
         except Exception as error:
-            answers.put((name, None, str(error) or type(error).__name__))
+            words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            answers.put((name, None, words))
 
     end = time.monotonic() + LIMIT_SECONDS
     parts: dict[str, Any] = {}

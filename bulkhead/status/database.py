@@ -122,7 +122,7 @@ def _member(node: Node, member: patroni.Member | None, leader: patroni.Member | 
 
 def _judge_members(judge: Judge, nodes: list[Node], members: dict[str, patroni.Member]) -> None:
     for node in nodes:
-        if node.unreachable is not None:
+        if node.unreachable is not None or _stopped(node, "patroni.service"):
             continue
         member = members.get(node.host)
         if node.patroni is None:
@@ -158,7 +158,7 @@ def _judge_cluster(
 def _judge_etcd(judge: Judge, nodes: list[Node]) -> None:
     well = [node for node in nodes if node.etcd is not None and node.etcd.healthy]
     for node in nodes:
-        if node.unreachable is None and node not in well:
+        if node.unreachable is None and node not in well and not _stopped(node, "etcd.service"):
             judge.wrong(
                 f"{node.host}: etcd is not well: {_etcd_word(node)}", judge.journal(node.host, "etcd")
             )
@@ -169,6 +169,11 @@ def _judge_etcd(judge: Judge, nodes: list[Node]) -> None:
             "PostgreSQL cannot fail over",
             "bring the database hosts back first",
         )
+
+
+def _stopped(node: Node, service: str) -> bool:
+    """Then that is the cause, and it is found with the units."""
+    return node.services.get(service, "active") != "active"
 
 
 def _late(member: patroni.Member) -> bool:

@@ -302,6 +302,12 @@ def test_patroni_that_does_not_answer() -> None:
     assert finding(seen, "db2: Patroni does not answer: connection refused")
 
 
+def test_a_stopped_patroni_is_one_cause() -> None:
+    services = {"patroni.service": "inactive", "etcd.service": "active"}
+    seen = see(changed("db2", patroni=None, unknown={"patroni": "Connection refused"}, services=services))
+    assert [one.what for one in seen.findings] == ["db2: patroni.service is inactive"]
+
+
 def test_writes_that_go_to_the_wrong_member() -> None:
     seen = see(changed("lb1", haproxy=statistics(all_servers(leader="db2"))))
     assert finding(seen, "db1 should be up in pool postgres primary: lb1 says down, lb2 says up").outage
