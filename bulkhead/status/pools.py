@@ -108,7 +108,8 @@ def _postgres_pool(judge: Judge, role: str, seen: Seen) -> Pool:
         }
         well = set(states.values()) == {"up" if wanted else "standby"}
         servers.append(Server(server.name, states, server.sessions, well))
-        if not well and leader is not None and node.unreachable is None:
+        # A member that does not tell its role is a finding already.
+        if not well and leader is not None and node.patroni is not None:
             what = f"{server.name} should be {'up' if wanted else 'down'} in pool {shown.name}: "
             find = judge.outage if role == "primary" else judge.wrong
             find(what + _told(servers[-1]), judge.patronictl(server.name))
