@@ -11,7 +11,8 @@ WARNING_SECONDS = 30 * 86400
 @pytest.fixture
 def names(host: testinfra.host.Host) -> list[str]:
     variables = host.ansible.get_variables()
-    own = [variables["inventory_hostname"], variables.get("node_address", variables["ansible_host"])]
+    address = variables["node_address"]  # a literal of the host's own, or the template that says ansible_host
+    own = [variables["inventory_hostname"], variables["ansible_host"] if "{{" in address else address]
     addresses = variables["virtual_addresses"]
     groups = variables["group_names"]
     if "load_balancers" in groups:

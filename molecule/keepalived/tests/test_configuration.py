@@ -1,4 +1,4 @@
-"""Changes of the configuration: what is refused, what is done to one node after the other, who is not heard."""
+"""Changes of the configuration: what is refused, what happens to one node after the other."""
 
 from __future__ import annotations
 
