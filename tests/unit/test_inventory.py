@@ -138,8 +138,9 @@ def test_load_reads_what_ansible_says(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             "[WARNING]: x\n[ERROR]: Decryption failed (no vault secrets)\n",
-            ["Decryption failed", "ANSIBLE_INVENTORY"],
+            ["Decryption failed", "ANSIBLE_VAULT_PASSWORD_FILE"],
         ),
+        ("[ERROR]: Syntax error at line 3", ["Syntax error at line 3", "ANSIBLE_INVENTORY"]),
         ("", ["it wrote nothing"]),
     ],
 )
