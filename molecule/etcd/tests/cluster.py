@@ -56,7 +56,9 @@ def get(token: str, key: str, member: str = "etcd1") -> str | None:
 
 def healthy(member: str) -> bool:
     try:
-        with urllib.request.urlopen(f"https://{MEMBERS[member]}:2379/health", timeout=3, context=TLS) as answer:
+        with urllib.request.urlopen(
+            f"https://{MEMBERS[member]}:2379/health", timeout=3, context=TLS
+        ) as answer:
             return bool(json.load(answer)["health"] == "true")
     except OSError:
         return False

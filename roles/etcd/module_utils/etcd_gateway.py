@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import ssl
-import urllib.error
-import urllib.request
 
 FAILED_PRECONDITION = 9  # gRPC's code; etcd gives it when authentication is not enabled
 SECONDS = 10
@@ -34,7 +33,7 @@ def end_of(prefix):
 
 
 class Gateway:
-    """The first of the endpoints that serves."""
+    """The first of the endpoints (address:port) that serves."""
 
     def __init__(self, endpoints, ca_path):
         self._context = ssl.create_default_context(cafile=ca_path)
@@ -45,31 +44,33 @@ class Gateway:
         said = []
         for endpoint in endpoints:
             try:
-                with urllib.request.urlopen(
-                    f"{endpoint}/health", timeout=SECONDS, context=self._context
-                ) as answer:
-                    if json.load(answer).get("health") == "true":
-                        return endpoint
-                said.append(f"{endpoint}: not healthy")
-            except (OSError, ValueError) as error:
-                said.append(f"{endpoint}: {error}")
+                _, answer = self._ask(endpoint, "GET", "/health")
+            except Unreachable as error:
+                said.append(str(error))
+                continue
+            if answer.get("health") == "true":
+                return endpoint
+            said.append(f"{endpoint}: not healthy")
         raise Unreachable("no member of etcd serves; " + "; ".join(said))
 
-    def call(self, path, **body):
-        request = urllib.request.Request(
-            f"{self._endpoint}/v3/{path}", data=json.dumps(body).encode(), method="POST"
-        )
-        if self._token:
-            request.add_header("Authorization", self._token)
+    def _ask(self, endpoint, method, path, body=None, headers=None):
+        connection = http.client.HTTPSConnection(endpoint, timeout=SECONDS, context=self._context)
         try:
-            with urllib.request.urlopen(request, timeout=SECONDS, context=self._context) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            said = _json(error.read())
-            message = said.get("message") or said.get("error") or str(error)
-            raise EtcdError(f"{path}: {message}", said.get("code")) from error
-        except OSError as error:
-            raise Unreachable(f"{self._endpoint}: {error}") from error
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            return answer.status, _json(answer.read())
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"{endpoint}: {error}") from error
+        finally:
+            connection.close()
+
+    def call(self, path, **body):
+        headers = {"Authorization": self._token} if self._token else {}
+        status, answer = self._ask(self._endpoint, "POST", f"/v3/{path}", json.dumps(body), headers)
+        if status != http.client.OK:
+            said = answer.get("message") or answer.get("error") or f"status {status}"
+            raise EtcdError(f"{path}: {said}", answer.get("code"))
+        return answer
 
     def token(self, user, password):
         """The user's token, or none if the password is wrong; EtcdError if authentication is off."""
@@ -90,8 +91,8 @@ class Gateway:
             raise
         if self._token is None:
             raise EtcdError(
-                "etcd's user root has another password than etcd_root_password. Put the old value back; to change "
-                "it, type `etcdctl user passwd root` on a member first, then set the new value in the vault"
+                "etcd's user root has another password than etcd_root_password. Put the old value back; to "
+                "change it, type `etcdctl user passwd root` on a member first, then set the new one in the vault"
             )
         return True
 

@@ -1,0 +1,62 @@
+"""Changes that the role brings to a running cluster."""
+
+import ssl
+
+import pytest
+import testinfra
+from cluster import (
+    MEMBERS,
+    ask,
+    converge,
+    leader,
+    numbering,
+    superuser,
+    wait_until,
+    wait_until_whole,
+)
+
+STARTED = "SELECT extract(epoch FROM pg_postmaster_start_time())"
+
+
+def started() -> dict[str, float]:
+    return {member: float(superuser(member, STARTED)) for member in MEMBERS}
+
+
+def test_a_restart_goes_through_the_standbys_first_and_the_leader_hands_over() -> None:
+    wait_until_whole()
+    old, before = leader(), started()
+    with numbering("restart") as numbers:
+        run = converge("--extra-vars", '{"postgres_max_connections": 90}')
+    assert run.returncode == 0, run.stdout[-4000:]
+    wait_until_whole()
+    print(f"\n{len(numbers.acknowledged)} rows acknowledged, longest gap {numbers.longest_gap:.1f} s")
+    after = started()
+    assert all(after[member] > before[member] for member in MEMBERS)
+    assert leader() != old
+    assert max(after, key=after.__getitem__) == old  # the last of all
+    assert not [each for each in ask("cluster")["members"] if "pending_restart" in each]
+    assert {superuser(member, "SHOW max_connections") for member in MEMBERS} == {"90"}
+    assert numbers.missing(leader() or "") == set()
+    assert numbers.longest_gap < 20
+
+
+@pytest.mark.parametrize("member", ["db2"])
+def test_a_new_certificate_is_served_without_a_restart(member: str) -> None:
+    wait_until_whole()
+    node = testinfra.get_host(f"ansible://{member}")
+
+    def served(port: int) -> str:
+        if port == 8008:
+            return ssl.get_server_certificate((MEMBERS[member], port), ca_certs=None)
+        handshake = f"openssl s_client -starttls postgres -connect {MEMBERS[member]}:{port} </dev/null"
+        return str(node.check_output(f"{handshake} 2>/dev/null | openssl x509"))
+
+    before, old = started()[member], served(8008)
+    node.check_output("rm /etc/bulkhead/pki/node.crt")
+    run = converge("--limit", member, "--extra-vars", '{"postgres_max_connections": 90}')
+    assert run.returncode == 0, run.stdout[-4000:]
+    new = node.file("/etc/bulkhead/pki/node.crt").content_string
+    assert new.strip() != old.strip()
+    for port in (8008, 5432):
+        wait_until(lambda at=port: served(at).strip() in new, 15, f"port {port} serves the new certificate")
+    assert started()[member] == before
