@@ -129,8 +129,7 @@ class _Reading:
 
     def problems(self, causes: Iterable[Problem]) -> list[Problem]:
         """One for each variable and reason, however many hosts have it, unless its cause is said already."""
-        names = [name for cause in causes for name in cause.value.split(", ")]
-        said = [*(cause.what for cause in causes), *(f"'{name.rpartition('.')[2]}'" for name in names)]
+        said = [text for cause in causes for text in (cause.what, *_names(cause))]
         hosts: dict[tuple[str, str], list[str]] = {}
         for (host, name), reason in self.broken.items():
             if not any(cause in reason for cause in said):
@@ -140,6 +139,13 @@ class _Reading:
             Problem(f"{name} on {listed(on)}", f"its value cannot be worked out: {reason}", name, mend)
             for (name, reason), on in hosts.items()
         ]
+
+
+def _names(cause: Problem) -> list[str]:
+    """What an error that follows from this one would mention: its value, or a name that has no value."""
+    names = cause.value.split(", ")
+    quoted = [f"'{part}'" for name in names for part in name.split(".")]
+    return [*(name for name in names if len(name) > 3), *quoted]
 
 
 def _options(role: str) -> Mapping[str, Any]:
