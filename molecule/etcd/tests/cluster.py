@@ -1,4 +1,4 @@
-"""The scenario's cluster as a client sees it: etcd's JSON gateway over HTTPS, and the power switch of its nodes."""
+"""The scenario's cluster as a client sees it: etcd's JSON gateway, and its nodes' power switch."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ MEMBERS = {"etcd1": "198.18.14.41", "etcd2": "198.18.14.42", "etcd3": "198.18.14
 TLS = ssl.create_default_context(cadata=SECRETS["pki_ca_certificate"])
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """etcd's own words."""
 
 
@@ -37,7 +37,7 @@ def call(member: str, path: str, token: str | None = None, **body: Any) -> Any:
         with urllib.request.urlopen(request, timeout=5, context=TLS) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        raise Refused(json.loads(error.read())["message"]) from error
+        raise RefusedError(json.loads(error.read())["message"]) from error
 
 
 def sign_in(user: str, member: str = "etcd1", password: str | None = None) -> str:

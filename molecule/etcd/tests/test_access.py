@@ -3,7 +3,7 @@
 import http.client
 
 import pytest
-from cluster import MEMBERS, Refused, call, get, put, sign_in
+from cluster import MEMBERS, RefusedError, call, get, put, sign_in
 
 USERS = {"patroni": "/service/", "operator": "/bulkhead/"}
 
@@ -21,15 +21,15 @@ def test_a_user_neither_reads_nor_writes_elsewhere(user: str) -> None:
     token = sign_in(user)
     (other,) = set(USERS.values()) - {USERS[user]}
     for key in (other + "test", USERS[user].rstrip("/"), "/", USERS[user][:-1] + "0"):
-        with pytest.raises(Refused, match="permission denied"):
+        with pytest.raises(RefusedError, match="permission denied"):
             put(token, key, "mine")
-        with pytest.raises(Refused, match="permission denied"):
+        with pytest.raises(RefusedError, match="permission denied"):
             get(token, key)
 
 
 @pytest.mark.parametrize("user", USERS)
 def test_a_user_manages_no_users(user: str) -> None:
-    with pytest.raises(Refused, match="permission denied"):
+    with pytest.raises(RefusedError, match="permission denied"):
         call("etcd1", "auth/user/list", sign_in(user))
 
 
@@ -40,12 +40,12 @@ def test_root_reads_everything() -> None:
 
 @pytest.mark.parametrize("user", [*USERS, "root"])
 def test_a_wrong_password_is_refused(user: str) -> None:
-    with pytest.raises(Refused, match="authentication failed"):
+    with pytest.raises(RefusedError, match="authentication failed"):
         sign_in(user, password="wrong")
 
 
 def test_nobody_enters_without_a_name() -> None:
-    with pytest.raises(Refused, match="user name is empty"):
+    with pytest.raises(RefusedError, match="user name is empty"):
         call("etcd1", "kv/range", key="AA==", range_end="AA==")
 
 

@@ -78,7 +78,7 @@ def test_without_a_quorum_nothing_is_accepted() -> None:
         podman("pause", member)
     try:
         wait_until(lambda: not healthy("etcd1"), 30, "etcd1 notices")
-        with pytest.raises(OSError):
+        with pytest.raises(TimeoutError):
             put(token, "/bulkhead/before", "2")
     finally:
         for member in ("etcd2", "etcd3"):

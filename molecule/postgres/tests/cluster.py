@@ -1,6 +1,7 @@
 """The scenario's cluster as clients and operators see it, and the power switch of its nodes."""
 
 import base64
+import itertools
 import json
 import os
 import ssl
@@ -112,7 +113,7 @@ class Numbers:
     @property
     def longest_gap(self) -> float:
         times = list(self.acknowledged.values())
-        return max((later - earlier for earlier, later in zip(times, times[1:], strict=False)), default=0.0)
+        return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0.0)
 
     def missing(self, member: str) -> set[int]:
         rows = superuser(member, f"SELECT number FROM numbers WHERE run = '{self.run}'", APPLICATION)
@@ -147,7 +148,8 @@ def numbering(run: str, patience: float = 2) -> Iterator[Numbers]:
             ["ssh", "-F", str(STATE / "ssh_config"), "client1", "/usr/local/bin/number-rows"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
         )  # fmt: skip
-        assert client.stdin and client.stdout
+        assert client.stdin
+        assert client.stdout
         client.stdin.write(json.dumps(settings) + "\n")
         client.stdin.flush()
         first = client.stdout.readline()

@@ -70,7 +70,7 @@ def test_the_leader_freezes_and_comes_back() -> None:
             time.sleep(2)
         finally:
             podman("unpause", old)
-        # Now two believe that they lead, until the old one looks: the client asks it first and may try to write.
+        # Two believe that they lead until the old one looks, and the client may well ask that one first.
         wait_until_whole()
         time.sleep(2)
     report("frozen leader", numbers)

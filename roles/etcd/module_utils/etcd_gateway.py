@@ -19,7 +19,7 @@ class EtcdError(Exception):
         self.code = code
 
 
-class Unreachable(EtcdError):
+class UnreachableError(EtcdError):
     """No member answered."""
 
 
@@ -45,13 +45,13 @@ class Gateway:
         for endpoint in endpoints:
             try:
                 _, answer = self._ask(endpoint, "GET", "/health")
-            except Unreachable as error:
+            except UnreachableError as error:
                 said.append(str(error))
                 continue
             if answer.get("health") == "true":
                 return endpoint
             said.append(f"{endpoint}: not healthy")
-        raise Unreachable("no member of etcd serves; " + "; ".join(said))
+        raise UnreachableError("no member of etcd serves; " + "; ".join(said))
 
     def _ask(self, endpoint, method, path, body=None, headers=None):
         connection = http.client.HTTPSConnection(endpoint, timeout=SECONDS, context=self._context)
@@ -60,7 +60,7 @@ class Gateway:
             answer = connection.getresponse()
             return answer.status, _json(answer.read())
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"{endpoint}: {error}") from error
+            raise UnreachableError(f"{endpoint}: {error}") from error
         finally:
             connection.close()
 
@@ -91,8 +91,8 @@ class Gateway:
             raise
         if self._token is None:
             raise EtcdError(
-                "etcd's user root has another password than etcd_root_password. Put the old value back; to "
-                "change it, type `etcdctl user passwd root` on a member first, then set the new one in the vault"
+                "etcd's user root has another password than etcd_root_password. Put the old value "
+                "back; to change it, type `etcdctl user passwd root` on a member, then set the new one in the vault"
             )
         return True
 
