@@ -19,7 +19,7 @@ def scram_verifier(password: str, salt_text: str) -> str:
     """
     if not password.isascii() or not password.isprintable():
         raise AnsibleFilterError(
-            "PostgreSQL's passwords have to be of printable ASCII characters here: others have several spellings"
+            "PostgreSQL's passwords have to be of printable ASCII characters: others have several spellings"
         )
     salt = hashlib.sha256(salt_text.encode()).digest()[:16]
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, ITERATIONS)

@@ -92,7 +92,8 @@ class Gateway:
         if self._token is None:
             raise EtcdError(
                 "etcd's user root has another password than etcd_root_password. Put the old value "
-                "back; to change it, type `etcdctl user passwd root` on a member, then set the new one in the vault"
+                "back; to change it, type `etcdctl user passwd root` on a member, then put the new one into "
+                "the vault"
             )
         return True
 
