@@ -104,12 +104,12 @@ def test_the_narrowest_network_carries_an_address(filters: Filters) -> None:
 
 def test_connections_count_threads_processes_and_the_switch(filters: Filters) -> None:
     application = changed("queues", "default", to={**QUEUE, "concurrency": 3})
-    # web has 2 workers of 4 threads, api 1 of 4: 12 on each node.
+    # web has 2 workers of 4 threads, api 1 of 4, and a readiness check in each process: 15 on each node.
     assert filters["database_connections"](application, 2, 2) == {
-        "pools": 24,
-        "switch": 12,
+        "pools": 30,
+        "switch": 15,
         "queues": 6,
-        "total": 42,
+        "total": 51,
     }
 
 
