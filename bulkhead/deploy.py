@@ -70,13 +70,17 @@ class Plan:
 
     def lines(self) -> list[str]:
         manifest = self.release.manifest
-        told = [f"Release {manifest.id} of {manifest.application}: {manifest.bytes / 1e6:.1f} MB, built {manifest.built_at}"]
+        told = [
+            f"Release {manifest.id} of {manifest.application}: {manifest.bytes / 1e6:.1f} MB, built {manifest.built_at}"
+        ]
         for node in self.nodes:
             if node.serves(self.release):
                 told.append(f"  {node.host.name}: has it and runs it")
                 continue
             doing = ["receive"] if node.host in self.to_ship else []
-            told.append(f"  {node.host.name}: {node.current or 'no release'} -> {manifest.id} ({', '.join([*doing, 'switch'])})")
+            told.append(
+                f"  {node.host.name}: {node.current or 'no release'} -> {manifest.id} ({', '.join([*doing, 'switch'])})"
+            )
         if self.migrates:
             told.append(f"  once, on {self.to_switch[0].name} before any switch: {' '.join(self.migrate)}")
         return told
@@ -112,9 +116,13 @@ def deploy(
             mend="Put at least one host into the group `app_servers`.",
         )
     # Asked first: a node that is down is told before minutes go into a build.
-    lists = answers_of(connections.each(hosts, lambda host: _listing(connections, host)), doing="Asking for releases")
+    lists = answers_of(
+        connections.each(hosts, lambda host: _listing(connections, host)), doing="Asking for releases"
+    )
     wanted = (
-        require_stored(store_of(inventory), release) if release else find_or_build(inventory, connections, say)
+        require_stored(store_of(inventory), release)
+        if release
+        else find_or_build(inventory, connections, say)
     )
     plan = make_plan(application, wanted, [(host, lists[host.name]) for host in hosts])
     for line in plan.lines():
@@ -130,7 +138,9 @@ def deploy(
     _act_and_record(inventory, connections, application, plan, say)
 
 
-def make_plan(application: Application, release: Release, listings: list[tuple[Host, Mapping[str, Any]]]) -> Plan:
+def make_plan(
+    application: Application, release: Release, listings: list[tuple[Host, Mapping[str, Any]]]
+) -> Plan:
     pools = application.http_pools
     return Plan(
         release=release,
@@ -238,7 +248,9 @@ def _act(
     if plan.migrates:
         first = plan.to_switch[0]
         progress.step(first.name, " ".join(plan.migrate))
-        _on_node(connections, first, f"migrate {plan.release.id}", MIGRATE_TIMEOUT_SECONDS, "No node was switched.")
+        _on_node(
+            connections, first, f"migrate {plan.release.id}", MIGRATE_TIMEOUT_SECONDS, "No node was switched."
+        )
     for host in plan.to_switch:
         progress.step(host.name, f"switch to {plan.release.id}")
         left = [other.name for other in plan.to_switch if other.name not in {*switched, host.name}]
@@ -303,13 +315,17 @@ def prove_from_outside(
                     mend="All nodes are switched and ready. See what the load balancers think: `fab status`.",
                 )
             try:
-                status, headers = _ask(address, names[0] if names else address, application.health.ready, context)
+                status, headers = _ask(
+                    address, names[0] if names else address, application.health.ready, context
+                )
             except (OSError, http.client.HTTPException) as error:
                 said = f"{type(error).__name__}: {error}"
             else:
                 said = f"the last answer was {status}"
                 if status == 200 and "X-Release" not in headers:
-                    say(f"{address} answers 200. The application does not show its release (header X-Release).")
+                    say(
+                        f"{address} answers 200. The application does not show its release (header X-Release)."
+                    )
                     break
                 if status == 200:
                     seen[headers.get("X-Served-By", "?")] = headers["X-Release"]

@@ -226,7 +226,8 @@ def find_or_build(inventory: Inventory, connections: Connections, say: Say) -> R
     source = ROOT / application.source
     if not source.is_dir():
         raise SettingsError(
-            f"The application's source {source} is not there.", mend="Correct application.source in the inventory."
+            f"The application's source {source} is not there.",
+            mend="Correct application.source in the inventory.",
         )
     files = source_files(source)
     if application.requirements not in {file.path for file in files}:

@@ -15,6 +15,8 @@ def read(path):
             match = _LINE.fullmatch(line)
             if not match:
                 # The line itself may hold a secret, so it is not shown.
-                raise ValueError(f'{path}, line {number}: not of the form NAME="value"; converge this host again')
+                raise ValueError(
+                    f'{path}, line {number}: not of the form NAME="value"; converge this host again'
+                )
             values[match[1]] = re.sub(r"\\([\\\"`$])", r"\1", match[2])
     return values

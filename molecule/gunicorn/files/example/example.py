@@ -47,8 +47,14 @@ PATHS = {"/readyz": readyz, "/stream": stream, "/environment": environment, "/sl
 
 def application(environ, start_response):
     status, body = PATHS.get(environ["PATH_INFO"], hello)(parse_qs(environ["QUERY_STRING"]))
-    start_response(status, [("X-Release", os.environ["RELEASE_ID"]), ("X-Served-By", os.environ["NODE_NAME"]),
-                            ("X-Process", str(os.getpid()))])
+    start_response(
+        status,
+        [
+            ("X-Release", os.environ["RELEASE_ID"]),
+            ("X-Served-By", os.environ["NODE_NAME"]),
+            ("X-Process", str(os.getpid())),
+        ],
+    )
     return body
 
 
