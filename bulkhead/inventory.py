@@ -171,8 +171,11 @@ def _explained(stderr: str) -> SettingsError:
     errors = [line for line in lines if "ERROR" in line] or lines[-1:] or ["(it wrote nothing)"]
     message = errors[0].removeprefix("[ERROR]:").strip()
     if "parse inventory source" in message and ".lab" in message:
+        return _no_lab()
+    if "vault" in message.lower():
         return SettingsError(
-            "The lab is not there: it has no keys and no secrets yet.", mend="Type `make up` first."
+            f"The inventory's secrets cannot be read: {message}",
+            mend="Name the file with the vault's password: export ANSIBLE_VAULT_PASSWORD_FILE=...",
         )
     return SettingsError(
         f"ansible-inventory failed: {message}",
