@@ -49,6 +49,7 @@ prove: env image ## The long forms of the proofs: more rounds
 .PHONY: docs
 docs: env ## Write the references again from their sources
 	@.venv/bin/python scripts/role-reference
+	.venv/bin/python scripts/application_reference.py
 
 .PHONY: env
 env:

@@ -1,5 +1,5 @@
-"""Any one node is lost, and the addresses go on answering; the leader of PostgreSQL is lost, and no committed row
-is. Short form: one node of each kind; long form: every node."""
+"""Any one node is lost, and the addresses go on answering; the leader of PostgreSQL is lost, and no committed
+row is. Short form: one node of each kind; long form: every node."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+
 from bulkhead.status.outside import client_context
 
 from .conftest import wait_until
@@ -68,7 +69,7 @@ def test_the_addresses_answer_with_any_one_node_lost(
 
 @dataclass
 class Writer:
-    """Makes numbered repositories through the public address, one after the other, until it is told to stop."""
+    """Makes numbered repositories through a public address, one after the other, until told to stop."""
 
     url: str
     token: str
