@@ -261,12 +261,13 @@ def _virtual_addresses(host: Host) -> tuple[VirtualAddress, ...]:
                 mend="Example: {name: public1, address: 192.0.2.10, kind: public, owner: lb1}.",
             )
         try:
-            ipaddress.ip_address(entry["address"])
+            # In its one standard form, as nodes tell it.
+            address = str(ipaddress.ip_address(entry["address"]))
         except ValueError:
             raise SettingsError(
                 f"{place}: {entry['address']!r} is not an IP address.", mend="Correct it in the inventory."
             ) from None
-        found.append(VirtualAddress(**{key: entry[key] for key in keys}))
+        found.append(VirtualAddress(entry["name"], address, entry["kind"], entry["owner"]))
     return tuple(found)
 
 

@@ -28,14 +28,17 @@ def render(view: View, console: Console) -> None:
 
 
 def screen(view: View) -> RenderableType:
-    sections: list[RenderableType] = [_head(view), _section("ADDRESSES", _addresses(view))]
+    sections: list[RenderableType] = [_head(view)]
+    if view.addresses:
+        sections.append(_section("ADDRESSES", _addresses(view)))
     if view.pools:
         sections.append(_section("POOLS", _pools(view)))
     elif view.load_balancers:
         sections.append(_section("POOLS", _line("not known: no load balancer tells its servers", BAD)))
     if view.database is not None:
         sections.append(_section("DATABASE", _database(view.database)))
-    sections.append(_section("RELEASES", _releases(view.releases)))
+    if view.app_servers:
+        sections.append(_section("RELEASES", _releases(view.releases)))
     sections.append(_section("FAILED UNITS", _failed(view)))
     sections.append(_verdict(view))
     return Group(*sections)

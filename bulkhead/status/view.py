@@ -21,6 +21,7 @@ class View:
     host_count: int
     unreachable: Mapping[str, str]
     load_balancers: tuple[str, ...]
+    app_servers: tuple[str, ...]
     addresses: tuple[addresses.Address, ...]
     pools: tuple[pools.Pool, ...]
     database: database.Database | None
@@ -56,6 +57,7 @@ def view(inventory: Inventory, facts: Facts) -> View:
         environment=inventory.environment_name,
         sources=inventory.sources,
         host_count=len(facts.nodes),
+        app_servers=tuple(host.name for host in inventory.hosts("app_servers")),
         findings=tuple(sorted(judge.findings, key=lambda finding: not finding.outage)),
         seconds=round(facts.seconds, 2),
         **shown,

@@ -53,6 +53,11 @@ def test_virtual_addresses() -> None:
     assert read().virtual_addresses == tuple(VirtualAddress(**entry) for entry in ADDRESSES)
 
 
+def test_an_address_is_read_in_its_standard_form() -> None:
+    entry = {**ADDRESSES[0], "address": "FD00:18:0::0101"}
+    assert read(virtual_addresses=[entry]).virtual_addresses[0].address == "fd00:18::101"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -461,6 +461,18 @@ def test_without_a_terminal_there_is_no_colour() -> None:
     assert "\x1b" not in shown(worst())
 
 
+def test_a_cluster_of_databases_alone_has_their_section_alone() -> None:
+    alone = {"databases": HOSTS["databases"]}
+    seen = see(
+        replace(facts(), nodes={name: facts().nodes[name] for name in HOSTS["databases"]}, answers={}),
+        inventory(alone, virtual_addresses=[]),
+    )
+    text = shown(seen)
+    assert seen.exit_code == ALL_WELL
+    assert "DATABASE" in text
+    assert not [title for title in ("ADDRESSES", "POOLS", "RELEASES") if title in text]
+
+
 def test_two_hundred_servers_are_one_screen() -> None:
     many = {**HOSTS, "app_servers": [f"app{number}" for number in range(200)]}
     well = facts(many)
