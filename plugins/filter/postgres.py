@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import ipaddress
 from collections.abc import Callable
 
 from ansible.errors import AnsibleFilterError
@@ -29,6 +30,14 @@ def scram_verifier(password: str, salt_text: str) -> str:
     return f"SCRAM-SHA-256${ITERATIONS}:{salt_}${stored_}:{server_}"
 
 
+def host_network(address: str) -> str:
+    """An address as pg_hba.conf wants it: with the length of its mask."""
+    try:
+        return str(ipaddress.ip_network(address))
+    except ValueError as error:
+        raise AnsibleFilterError(f"{address!r} is not an IP address; pg_hba.conf names no hosts here") from error
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., str]]:
-        return {"scram_verifier": scram_verifier}
+        return {"host_network": host_network, "scram_verifier": scram_verifier}
