@@ -1,4 +1,4 @@
-"""`fab deploy`: build once, ship to all application nodes, migrate once, switch node by node, prove it from outside.
+"""`fab deploy`: build once, ship to all application nodes, migrate once, switch node by node, prove it.
 
 The switch itself is the node's own program (roles/gunicorn/files/release): the new release's instance starts
 beside the old one and takes requests once it is ready, so no node leaves the pool.
@@ -70,17 +70,14 @@ class Plan:
 
     def lines(self) -> list[str]:
         manifest = self.release.manifest
-        told = [
-            f"Release {manifest.id} of {manifest.application}: {manifest.bytes / 1e6:.1f} MB, built {manifest.built_at}"
-        ]
+        size = f"{manifest.bytes / 1e6:.1f} MB"
+        told = [f"Release {manifest.id} of {manifest.application}: {size}, built {manifest.built_at}"]
         for node in self.nodes:
             if node.serves(self.release):
                 told.append(f"  {node.host.name}: has it and runs it")
                 continue
-            doing = ["receive"] if node.host in self.to_ship else []
-            told.append(
-                f"  {node.host.name}: {node.current or 'no release'} -> {manifest.id} ({', '.join([*doing, 'switch'])})"
-            )
+            doing = "receive, switch" if node.host in self.to_ship else "switch"
+            told.append(f"  {node.host.name}: {node.current or 'no release'} -> {manifest.id} ({doing})")
         if self.migrates:
             told.append(f"  once, on {self.to_switch[0].name} before any switch: {' '.join(self.migrate)}")
         return told
@@ -279,7 +276,7 @@ def _on_node(connections: Connections, host: Host, words: str, timeout_seconds: 
         raise HostError(
             host.name,
             f"`release {words.split()[0]}` failed: {said}\n  {standing}".rstrip(),
-            mend=f"Look: `{ssh_command(host)} sudo {PROGRAM} list`. When it is mended, `fab deploy` goes on from here.",
+            mend=f"Look: `{ssh_command(host)} sudo {PROGRAM} list`. When it is mended, `fab deploy` goes on.",
         )
 
 
@@ -323,9 +320,7 @@ def prove_from_outside(
             else:
                 said = f"the last answer was {status}"
                 if status == 200 and "X-Release" not in headers:
-                    say(
-                        f"{address} answers 200. The application does not show its release (header X-Release)."
-                    )
+                    say(f"{address} answers 200; the application does not show its release (X-Release).")
                     break
                 if status == 200:
                     seen[headers.get("X-Served-By", "?")] = headers["X-Release"]

@@ -1,4 +1,4 @@
-"""Releases: built once on a builder, kept in the store on the controller, known by a digest of what went in."""
+"""Releases: built once on a builder, kept in a store on the controller, known by a digest of their inputs."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def stored(store: Path, release: str) -> Release | None:
     found = file_digest(archive)
     if found != manifest.sha256:
         raise FailedError(
-            f"{archive} has sha256 {found}, but its manifest says {manifest.sha256}: it was damaged or exchanged.",
+            f"{archive} has sha256 {found}, its manifest says {manifest.sha256}: it was damaged.",
             mend=f"Remove {note} and {archive}; `fab deploy` builds it anew.",
         )
     return Release(manifest, archive)

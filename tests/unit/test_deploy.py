@@ -64,7 +64,7 @@ def inventory(tmp_path: Path) -> Inventory:
     )
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
     archive = tmp_path / f"{ID}.tar.zst"
     archive.write_bytes(b"archive")
@@ -136,7 +136,7 @@ def ledger(tmp_path: Path) -> list[dict[str, Any]]:
 
 
 def test_ships_everywhere_migrates_once_and_switches_one_node_at_a_time(
-    inventory: Inventory, release: Release, tmp_path: Path
+    inventory: Inventory, tmp_path: Path
 ) -> None:
     nodes = Nodes(app1=OLD, app2=OLD)
     told = run(inventory, nodes)
@@ -157,7 +157,7 @@ def test_ships_everywhere_migrates_once_and_switches_one_node_at_a_time(
 
 
 def test_a_release_that_serves_everywhere_changes_nothing(
-    inventory: Inventory, release: Release, tmp_path: Path
+    inventory: Inventory, tmp_path: Path
 ) -> None:
     nodes = Nodes(app1=ID, app2=ID)
     told = run(inventory, nodes)
@@ -167,7 +167,7 @@ def test_a_release_that_serves_everywhere_changes_nothing(
 
 
 def test_a_node_that_has_the_archive_is_not_sent_it_and_one_that_serves_it_is_left_alone(
-    inventory: Inventory, release: Release
+    inventory: Inventory
 ) -> None:
     nodes = Nodes(app1=ID, app2=OLD)
     nodes.received["app2"].add(ID)
@@ -204,7 +204,7 @@ def test_a_node_that_is_not_whole_is_switched_again(
     assert not plan.migrates
 
 
-def test_a_dry_run_asks_and_changes_nothing(inventory: Inventory, release: Release, tmp_path: Path) -> None:
+def test_a_dry_run_asks_and_changes_nothing(inventory: Inventory, tmp_path: Path) -> None:
     nodes = Nodes(app1=None, app2=OLD)
     told = run(inventory, nodes, yes=False, dry_run=True)
     assert nodes.asked == []
@@ -213,7 +213,7 @@ def test_a_dry_run_asks_and_changes_nothing(inventory: Inventory, release: Relea
 
 
 def test_without_a_terminal_it_refuses_and_names_the_switch(
-    inventory: Inventory, release: Release, monkeypatch: pytest.MonkeyPatch
+    inventory: Inventory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False)
     nodes = Nodes(app1=OLD, app2=OLD)
@@ -222,7 +222,7 @@ def test_without_a_terminal_it_refuses_and_names_the_switch(
     assert nodes.asked == []
 
 
-def test_a_failing_migration_switches_nothing(inventory: Inventory, release: Release, tmp_path: Path) -> None:
+def test_a_failing_migration_switches_nothing(inventory: Inventory, tmp_path: Path) -> None:
     nodes = Nodes(app1=OLD, app2=OLD)
     nodes.fails["app1 migrate"] = "no such column"
     with pytest.raises(HostError) as failure:
@@ -234,7 +234,7 @@ def test_a_failing_migration_switches_nothing(inventory: Inventory, release: Rel
 
 
 def test_a_failing_switch_stops_there_and_says_how_things_stand(
-    inventory: Inventory, release: Release
+    inventory: Inventory
 ) -> None:
     nodes = Nodes(app1=OLD, app2=OLD)
     nodes.fails["app2 switch"] = "not ready within 60 s"
@@ -246,7 +246,7 @@ def test_a_failing_switch_stops_there_and_says_how_things_stand(
 
 
 def test_every_host_that_cannot_receive_is_named_and_none_is_switched(
-    inventory: Inventory, release: Release
+    inventory: Inventory
 ) -> None:
     nodes = Nodes(app1=OLD, app2=OLD)
     nodes.fails["app1 receive"] = nodes.fails["app2 receive"] = "no space left"
@@ -257,7 +257,7 @@ def test_every_host_that_cannot_receive_is_named_and_none_is_switched(
     assert not [asked for asked in nodes.asked if "switch" in asked or "migrate" in asked]
 
 
-def test_an_inventory_without_application_nodes_is_refused(inventory: Inventory, release: Release) -> None:
+def test_an_inventory_without_application_nodes_is_refused(inventory: Inventory) -> None:
     with pytest.raises(RefusedError, match="app_servers"):
         run(replace(inventory, groups={"all": ("app1",)}), Nodes())
 

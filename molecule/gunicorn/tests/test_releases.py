@@ -1,6 +1,6 @@
 """A release takes over, fails to, comes back after a boot: on a node that may be thrown away.
 
-The load goes through HAProxy with kept connections, and nothing in it asks twice: a request that is lost counts.
+The load goes through HAProxy with kept connections, and nothing in it asks twice: what is lost counts.
 """
 
 import subprocess
@@ -80,9 +80,8 @@ def test_an_unready_release_never_takes_a_request_and_the_old_one_stays(
 ) -> None:
     broken = cluster.release("broken", unready="")
     # The shortest way to the end of the deadline: the role's setting for this one run.
-    cluster.node(
-        'sed -i.kept \'s/"start_deadline_seconds": 60/"start_deadline_seconds": 5/\' /etc/bulkhead/release.json'
-    )
+    shorter = 's/"start_deadline_seconds": 60/"start_deadline_seconds": 5/'
+    cluster.node(f"sed -i.kept '{shorter}' /etc/bulkhead/release.json")
     try:
         with cluster.load() as seen:
             refused = cluster.program(f"switch {broken.id}", check=False)
@@ -171,7 +170,8 @@ def test_an_archive_that_reaches_outside_is_refused(cluster: Cluster, command: s
     assert cluster.node("ls -A /srv/example/releases | grep incoming", check=False).stdout == ""
 
 
-def test_only_holders_of_a_cluster_certificate_get_in(cluster: Cluster, serving: Release) -> None:
+@pytest.mark.usefixtures("serving")
+def test_only_holders_of_a_cluster_certificate_get_in(cluster: Cluster) -> None:
     options = "--cacert /etc/bulkhead/pki/ca.crt --resolve app1:8001:198.18.16.21"
     pair = "--cert /etc/bulkhead/pki/node.crt --key /etc/bulkhead/pki/node.key"
     assert "200 OK" in cluster.get("/", where="https://app1:8001", options=f"{options} {pair}").stdout
@@ -194,7 +194,8 @@ def test_the_environment_arrives_as_it_was_written(cluster: Cluster, serving: Re
     wanted = cluster.inventory.application["environment"]["EXAMPLE_QUOTING"]
     assert cluster.get("/environment?name=EXAMPLE_QUOTING").stdout.endswith(wanted)
     by_systemd = cluster.node(
-        "systemd-run --quiet --pipe --wait --property=EnvironmentFile=/etc/example/environment printenv EXAMPLE_QUOTING"
+        "systemd-run --quiet --pipe --wait --property=EnvironmentFile=/etc/example/environment"
+        " printenv EXAMPLE_QUOTING"
     )
     assert by_systemd.stdout == f"{wanted}\n"
     assert cluster.get("/environment?name=RELEASE_ID").stdout.endswith(serving.id)
@@ -233,8 +234,9 @@ def test_a_killed_gunicorn_comes_back_by_itself(cluster: Cluster, serving: Relea
     cluster.wait_serving(serving.id)
 
 
+@pytest.mark.usefixtures("serving")
 def test_a_deploy_builds_once_ships_migrates_and_switches(
-    cluster: Cluster, serving: Release, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inventory = cluster.inventory_of("deployed")
     deploy(inventory, cluster.connections, yes=True)

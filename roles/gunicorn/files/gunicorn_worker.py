@@ -1,4 +1,4 @@
-"""The Gunicorn worker of the pools: it takes no request from the pool's shared socket before its release is current.
+"""The Gunicorn worker of the pools: it takes no request from the pool's socket before its release is current.
 
 A new release starts beside the old one on the same listening socket. With a plain worker it would answer real
 requests from its first second, ready or not. This one listens on its private readiness socket only, until the

@@ -1,4 +1,4 @@
-"""Reads the application's environment file (written by the role; systemd's EnvironmentFile format, every value quoted)."""
+"""Reads the application's environment file: as systemd's EnvironmentFile, each value quoted."""
 
 import re
 

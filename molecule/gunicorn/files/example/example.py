@@ -7,10 +7,9 @@ import time
 from urllib.parse import parse_qs
 
 HERE = pathlib.Path(__file__).parent
-MIGRATED = pathlib.Path("/tmp/migrated")
 
 
-def readyz(query):
+def readyz(_query):
     # A release that carries this file is never ready.
     if (HERE / "unready").exists() or os.environ.get("EXAMPLE_READY") != "yes":
         return "503 Service Unavailable", [b"the release says no\n"]
@@ -38,7 +37,7 @@ def slow(query):
     return "200 OK", [b"done\n"]
 
 
-def hello(query):
+def hello(_query):
     return "200 OK", [b"hello\n"]
 
 
