@@ -103,9 +103,9 @@ def interface_of(address: str, node_networks: Iterable[Mapping[str, Any]]) -> di
 def database_connections(raw: Any, app_servers: int, workers: int = 0) -> dict[str, int]:
     """Connections that the application may hold at its worst moment, by cause, and their `total`.
 
-    Every thread of a Gunicorn pool holds one, every process of a pool one more for its readiness check, and every
-    process of a queue one. While a release is switched, one application node at a time runs the new instance of
-    its pools beside the old.
+    Every thread of a Gunicorn pool holds one, every process of a pool one more for its readiness check, and
+    every process of a queue one. While a release is switched, one application node at a time runs the new
+    instance of its pools beside the old.
     """
     application = application_of(raw)
     node = sum(pool.workers * (pool.threads + 1) for pool in application.http_pools.values())

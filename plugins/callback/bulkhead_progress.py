@@ -35,7 +35,8 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_play_start(self, play: Any) -> None:
         self._line(play.get_name().strip())
 
-    def v2_playbook_on_task_start(self, task: Any, _is_conditional: bool) -> None:
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+        del is_conditional  # the name is part of the callback interface
         self.task = task.get_name().strip()
 
     v2_playbook_on_handler_task_start = v2_playbook_on_task_start
