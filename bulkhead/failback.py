@@ -25,8 +25,10 @@ from bulkhead.status.facts import Node
 from bulkhead.status.outside import Answer
 
 HOLD_DIRECTORY = "/run/keepalived/hold"
+KEEPALIVED_STATE = "/usr/local/lib/bulkhead/keepalived-state"
 SETTLE_SECONDS = 10.0
-MOVE_SECONDS = 10.0
+# A move takes well under a second; while it lasts nobody may have the address.
+MOVE_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.1
 
@@ -54,6 +56,8 @@ class LoadBalancers(Protocol):
     def hold(self, name: str, hosts: list[str]) -> None: ...
 
     def release(self, name: str, hosts: list[str]) -> None: ...
+
+    def state(self, host: str, name: str) -> str: ...
 
     def ask(self, address: VirtualAddress) -> Answer: ...
 
@@ -124,6 +128,12 @@ def _require_fit(node: Node, address: VirtualAddress, balancers: LoadBalancers) 
             f"{node.host} is to have {address.name}, and is held back from it: an operation was cut short.",
             mend=balancers.command(node.host, f"sudo rm {HOLD_DIRECTORY}/{address.name}"),
         )
+    state = balancers.state(node.host, address.name)
+    if state != "backup":
+        raise RefusedError(
+            f"{node.host} is to have {address.name}, and its keepalived is not ready to take it: {state}.",
+            mend=balancers.command(node.host, "sudo journalctl -u keepalived -n 50"),
+        )
 
 
 def move(one: Move, everyone: list[str], balancers: LoadBalancers) -> float:
@@ -138,6 +148,7 @@ def move(one: Move, everyone: list[str], balancers: LoadBalancers) -> float:
         with _undisturbed():
             balancers.release(one.address.name, others)
     if not arrived:
+        _wait(lambda: len(balancers.owners(one.address.address)) == 1, SETTLE_SECONDS)
         owners = balancers.owners(one.address.address)
         raise FailedError(
             f"{one.address.name} did not go to {one.wanted} within {MOVE_SECONDS:g} s. "
@@ -282,6 +293,15 @@ class RealLoadBalancers:
             ),
             doing=doing,
         )
+
+    def state(self, host: str, name: str) -> str:
+        """What keepalived says of an address: backup, master, fault or init; or why it says nothing."""
+        try:
+            told = self._connections.run(self._hosts[host], KEEPALIVED_STATE, timeout_seconds=5).stdout
+        except Error as error:
+            return " ".join(error.message.split()).rstrip(".")
+        states = dict(line.split(maxsplit=1) for line in told.splitlines() if " " in line)
+        return states.get(name, "it does not know this address")
 
     def ask(self, address: VirtualAddress) -> Answer:
         return outside.ask(self._inventory, address)

@@ -26,6 +26,7 @@ class Pair:
         self.log: list[str] = []
         self.nodes = {name: facts().nodes[name] for name in ("lb1", "lb2")}
         self.stuck = False
+        self.states: dict[str, str] = {}
         self.interrupt_while_held = False
         self.answer = Answer(200, 5)
 
@@ -55,6 +56,9 @@ class Pair:
     def release(self, name: str, hosts: list[str]) -> None:
         self.log.append(f"release {name} on {','.join(hosts)}")
         self.held -= {(name, host) for host in hosts}
+
+    def state(self, host: str, _name: str) -> str:
+        return self.states.get(host, "backup")
 
     def ask(self, address: VirtualAddress) -> Answer:
         self.log.append(f"ask {address.name}")
@@ -186,6 +190,13 @@ def test_refuses_when_the_wanted_owner_is_held_back() -> None:
     pair = Pair(public2="lb1")
     pair.held.add(("public2", "lb2"))
     assert "rm /run/keepalived/hold/public2" in refusal(pair).mend
+
+
+@pytest.mark.parametrize("state", ["fault", "init", "lb2: `keepalived-state` did not end within 5 s"])
+def test_refuses_when_the_wanted_owners_keepalived_is_not_ready(state: str) -> None:
+    pair = Pair(public2="lb1")
+    pair.states["lb2"] = state
+    assert f"not ready to take it: {state}" in refusal(pair).message
 
 
 @pytest.mark.parametrize(("owner", "words"), [("nobody", "has no owner"), ("lb1", "2 owners")])
