@@ -19,6 +19,13 @@ class Releases:
 
 def unreachable(judge: Judge) -> Mapping[str, str]:
     lost = {name: node.unreachable for name, node in judge.facts.nodes.items() if node.unreachable}
+    if len(lost) == len(judge.facts.nodes):
+        name = next(iter(lost))
+        what = (
+            f"no host can be reached; {name}: {lost[name].rstrip('.')}. Is this machine cut off, or too busy?"
+        )
+        judge.wrong(what, ssh_command(judge.inventory.host(name)))
+        return lost
     for name, reason in lost.items():
         mend = "make up" if judge.in_lab else ssh_command(judge.inventory.host(name))
         judge.wrong(f"{name} cannot be reached: {reason.rstrip('.')}", mend)
