@@ -8,7 +8,7 @@ import json
 import ssl
 
 FAILED_PRECONDITION = 9  # gRPC's code; etcd gives it when authentication is not enabled
-SECONDS = 10
+SECONDS = 30
 
 
 class EtcdError(Exception):
