@@ -215,7 +215,9 @@ def _names(names: list[str]) -> str:
 
 def _failed(view: View) -> RenderableType:
     if not view.failed_units:
-        return _line("none", QUIET)
+        if len(view.unreachable) == view.host_count:
+            return _line("not known: no host answers", BAD)
+        return _line("none on the hosts that answer" if view.unreachable else "none", QUIET)
     table = _table("", "")
     for host, units in view.failed_units.items():
         table.add_row(host, _line(", ".join(units), BAD))

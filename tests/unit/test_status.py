@@ -391,6 +391,7 @@ def test_every_host_down() -> None:
     text = shown(seen)
     assert "0 of 8 hosts answer" in text
     assert "no application server answers" in text
+    assert "not known: no host answers" in text
     assert "Is this machine cut off" in finding(seen, "no host can be reached; lb1: ").what
 
 
