@@ -27,7 +27,7 @@ from bulkhead.release import Release, find_or_build, path_on_node, require_store
 PROGRAM = "/usr/local/lib/bulkhead/release"
 RECEIVE_TIMEOUT_SECONDS = 300
 MIGRATE_TIMEOUT_SECONDS = 960  # above gunicorn_migrate_deadline_seconds
-START_DEADLINE_SECONDS = 60
+START_DEADLINE_SECONDS = 120  # the default of gunicorn_start_deadline_seconds
 OUTSIDE_DEADLINE_SECONDS = 60
 POLL_SECONDS = 0.25
 
@@ -144,10 +144,14 @@ def make_plan(
         nodes=tuple(_node_state(host, listing, release, set(pools)) for host, listing in listings),
         migrate=application.migrate or (),
         # The start of the new instance, the longest drain of the old one, and what systemd adds.
-        switch_timeout_seconds=START_DEADLINE_SECONDS
+        switch_timeout_seconds=max((_start_deadline(host) for host, _ in listings), default=0)
         + max(pool.drain_deadline_seconds for pool in pools.values())
         + 60,
     )
+
+
+def _start_deadline(host: Host) -> int:
+    return int(host.literal("gunicorn_start_deadline_seconds", START_DEADLINE_SECONDS))
 
 
 def _node_state(host: Host, listing: Mapping[str, Any], release: Release, pools: set[str]) -> NodeState:

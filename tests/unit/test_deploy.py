@@ -263,5 +263,6 @@ def test_an_inventory_without_application_nodes_is_refused(inventory: Inventory)
 
 
 def test_the_time_for_a_switch_holds_the_longest_drain(inventory: Inventory, release: Release) -> None:
-    plan = subject.make_plan(inventory.checked_application(), release, [])
-    assert plan.switch_timeout_seconds > 40 + 60
+    listings = [(inventory.host("app1"), Nodes(app1=OLD).listing("app1"))]
+    plan = subject.make_plan(inventory.checked_application(), release, listings)
+    assert plan.switch_timeout_seconds > 40 + subject.START_DEADLINE_SECONDS

@@ -65,7 +65,7 @@ class Cluster:
 
     # --- the node ---
 
-    def node(self, command: str, check: bool = True, timeout_seconds: float = 90) -> Result:
+    def node(self, command: str, check: bool = True, timeout_seconds: float = 300) -> Result:
         return self.connections.run(self.app, command, check=check, timeout_seconds=timeout_seconds)
 
     def program(self, words: str, check: bool = True) -> Result:
@@ -93,7 +93,7 @@ class Cluster:
         lines = [line for line in answer.stdout.splitlines() if line.lower().startswith("x-release:")]
         return lines[0].partition(":")[2].strip() if lines else answer.stdout + answer.stderr
 
-    def wait_serving(self, release: str, seconds: float = 30) -> None:
+    def wait_serving(self, release: str, seconds: float = 90) -> None:
         limit = time.monotonic() + seconds
         while (found := self.serving()) != release:
             assert time.monotonic() < limit, f"{release} does not serve, but: {found}"

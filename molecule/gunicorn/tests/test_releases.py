@@ -3,6 +3,7 @@
 The load goes through HAProxy with kept connections, and nothing in it asks twice: what is lost counts.
 """
 
+import os
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,8 @@ from bulkhead.errors import HostError
 from bulkhead.release import Release, find_or_build
 
 testinfra_hosts = ["local://"]
-ROUNDS = 2
+# `make prove` takes longer to be surer.
+ROUNDS = 5 if os.environ.get("BULKHEAD_PROOF") == "long" else 1
 
 
 def test_a_swap_under_load_loses_nothing_and_a_stream_ends_whole(
@@ -33,7 +35,7 @@ def test_a_swap_under_load_loses_nothing_and_a_stream_ends_whole(
     assert f"X-Release: {serving.id}" in told.stdout
     assert seen.failures == []
     assert set(seen.releases) == {serving.id, second.id}
-    assert seen.requests > 500
+    assert seen.requests > 200 * ROUNDS
 
 
 def test_a_reload_under_load_loses_nothing_and_brings_the_new_environment(
@@ -80,7 +82,7 @@ def test_an_unready_release_never_takes_a_request_and_the_old_one_stays(
 ) -> None:
     broken = cluster.release("broken", unready="")
     # The shortest way to the end of the deadline: the role's setting for this one run.
-    shorter = 's/"start_deadline_seconds": 60/"start_deadline_seconds": 5/'
+    shorter = 's/"start_deadline_seconds": 240/"start_deadline_seconds": 5/'
     cluster.node(f"sed -i.kept '{shorter}' /etc/bulkhead/release.json")
     try:
         with cluster.load() as seen:
@@ -103,26 +105,37 @@ def test_a_release_that_cannot_start_is_given_up_before_its_deadline(
     cluster: Cluster, serving: Release
 ) -> None:
     broken = cluster.release("crashing", **{"example.py": "raise SystemError('no such luck')\n"})
-    started = time.monotonic()
     refused = cluster.program(f"switch {broken.id}", check=False)
-    assert time.monotonic() - started < 30
+    assert "it ended 2 times" in refused.stderr
     assert refused.code == 1
     assert "no such luck" in refused.stderr
     assert cluster.serving() == serving.id
 
 
-def test_an_interrupted_switch_is_ended_by_the_next_and_serves_all_the_time(
-    cluster: Cluster, serving: Release, second: Release
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "systemctl --quiet is-active example-web@{id}",
+        "test -e /etc/systemd/system/multi-user.target.wants/example-web@{id}.service",
+        'test "$(readlink /srv/example/current)" = releases/{id}',
+    ],
+    ids=["started", "enabled", "current"],
+)
+def test_a_switch_that_is_killed_serves_all_the_time_and_the_next_ends_it(
+    cluster: Cluster, serving: Release, second: Release, moment: str
 ) -> None:
+    until = moment.format(id=second.id)
     with cluster.load() as seen:
-        for seconds in (0.3, 1.0, 2.0, 3.0):
-            cluster.node(f"timeout --signal=KILL {seconds} {PROGRAM} switch {second.id}", check=False)
-            assert cluster.serving() in (serving.id, second.id)
-            cluster.program(f"switch {second.id}")
-            assert cluster.running() == [second.id]
-            cluster.program(f"switch {serving.id}")
+        killed = cluster.node(
+            f"{PROGRAM} switch {second.id} & until {until}; do sleep 0.05; done; kill -KILL $!; wait $!",
+            check=False,
+        )
+        assert killed.code == 128 + 9
+        assert cluster.serving() in (serving.id, second.id)
+        cluster.program(f"switch {second.id}")
     assert seen.failures == []
-    assert cluster.running() == [serving.id]
+    assert cluster.running() == [second.id]
+    assert cluster.listing()["pools"]["web"]["enabled"] == [second.id]
 
 
 def test_two_runs_at_once_are_refused(cluster: Cluster, serving: Release, second: Release) -> None:
@@ -223,7 +236,7 @@ def test_restarted_sockets_and_a_boot_bring_the_current_release_back(
     name = f"{cluster.inventory.variables['lab_name']}-app1"
     subprocess.run(["podman", "restart", "--time", "20", name], check=True, capture_output=True)
     cluster.connections.close()
-    cluster.wait_serving(serving.id, seconds=60)
+    cluster.wait_serving(serving.id, seconds=180)
     assert cluster.running() == [serving.id]
     assert cluster.running("api") == [serving.id]
 
