@@ -1,4 +1,4 @@
-"""Application nodes serve one release, to the cluster's own only. Changes nothing: it runs on live hosts too."""
+"""Application nodes serve one release, to the cluster only. Changes nothing, so it runs on live hosts too."""
 
 import json
 from typing import Any
