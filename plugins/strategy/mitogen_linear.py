@@ -1,0 +1,26 @@
+"""Mitogen's linear strategy, without its placement of processes on processors.
+
+As Mitogen comes, it pins its multiplexer to the first processor and everything that it starts to the others. On
+two cores that is one core for all work; and what a task starts on the controller inherits it, so a lab node's
+every process would run on the second core for ever. docs/adr/0001 has the figures.
+"""
+
+from __future__ import annotations
+
+import ansible_mitogen.affinity
+import ansible_mitogen.loaders
+import ansible_mitogen.strategy
+
+DOCUMENTATION = """
+    name: mitogen_linear
+    short_description: Mitogen's linear strategy, free to use every processor
+    description:
+      - As ansible_mitogen's own, with the default policy of no placement.
+"""
+
+ansible_mitogen.affinity.policy = ansible_mitogen.affinity.Policy()
+Linear = ansible_mitogen.loaders.strategy_loader.get("linear", class_only=True)
+
+
+class StrategyModule(ansible_mitogen.strategy.StrategyMixin, Linear):
+    pass
