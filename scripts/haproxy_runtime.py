@@ -11,6 +11,9 @@ ADMIN_SOCKET = "/run/haproxy/admin.sock"
 MASTER_SOCKET = "/run/haproxy/master.sock"
 LOCK_FILE = "/run/lock/bulkhead-haproxy"
 
+Server = dict[str, str]
+State = dict[str, Server]
+
 
 class NotRunningError(Exception):
     """No HAProxy answers on the socket."""
@@ -36,10 +39,20 @@ def read_all(connection: socket.socket) -> str:
     return b"".join(parts).decode()
 
 
+def parse(text: str) -> State:
+    """Read `show servers state`: one entry per server, by pool/server."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) < 2 or lines[0].strip() != "1" or not lines[1].startswith("# "):
+        return {}
+    columns = lines[1][2:].split()
+    servers = [dict(zip(columns, line.split(), strict=True)) for line in lines[2:]]
+    return {f"{server['be_name']}/{server['srv_name']}": server for server in servers}
+
+
 @contextlib.contextmanager
 def only_one() -> Iterator[None]:
     """Let one change of marks, kill switches or processes happen at a time."""
-    with open(LOCK_FILE, "w") as lock:  # noqa: PTH123 - the descriptor is what is locked
+    with open(LOCK_FILE, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -93,7 +93,7 @@ def haproxy_queue_limit(pool: Pool) -> int:
     At one second per request its servers serve `max_connections` each second; more than that times the
     queue timeout would only wait to be refused.
     """
-    return max(1, pool["max_connections"] * len(pool["servers"]) * pool["queue_timeout_seconds"])
+    return max(1, int(pool["max_connections"]) * len(pool["servers"]) * int(pool["queue_timeout_seconds"]))
 
 
 def haproxy_hard_stop_seconds(pools: Sequence[Pool]) -> int:

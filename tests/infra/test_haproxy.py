@@ -13,7 +13,7 @@ import testinfra.host
 testinfra_hosts = ["ansible://load_balancers"]
 
 SCHEMA = Path(__file__).parents[2] / "docs/haproxy-log.md"
-TYPES = {"string": (str, type(None)), "number": (int,)}
+TYPES = {"string": str, "number": int}
 
 # Asks a port of the node itself over TLS; prints the status and the body.
 ASK = """

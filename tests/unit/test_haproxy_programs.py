@@ -162,3 +162,22 @@ def test_a_wrong_key_is_named_with_an_example(kind: str, typed: str) -> None:
 
 def test_a_map_is_read_as_haproxy_reads_it() -> None:
     assert block.parse("/a/ 503\n# /b/ 503\n\n/c/ 429\n") == {"/a/": "503", "/c/": "429"}
+
+
+PROCESSES = """#<PID>          <type>          <reloads>       <uptime>        <version>
+1162            master          5               0d00h02m07s     3.0.11
+# workers
+1271            worker          1               0d00h00m00s     3.0.11
+# old workers
+1233            worker          3               0d00h00m43s     3.0.11
+1234            worker          4               0d00h00m43s     3.0.11
+# programs
+"""
+
+
+def test_old_workers_are_told_apart() -> None:
+    old = program("haproxy-old-workers")
+    assert old.old_workers(PROCESSES) == ["1233", "1234"]
+    assert old.old_workers(PROCESSES.split("# old")[0]) == []
+    known = state(server("postgres_primary/db1", up=False), server("pool_web/app1", up=False))
+    assert old.down(known, ["postgres_primary"]) == ["postgres_primary/db1"]
