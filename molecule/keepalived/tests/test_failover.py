@@ -102,7 +102,7 @@ class Probe:
         while not self.stop.is_set():
             with (
                 contextlib.suppress(OSError),
-                socket.create_connection((addresses[name], 80), timeout=0.1) as connection,
+                socket.create_connection((addresses[name], 80), timeout=0.3) as connection,
             ):
                 connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
                 if connection.recv(64).startswith(b"HTTP/1.0 200"):
@@ -146,7 +146,7 @@ def test_each_address_is_on_exactly_one_node_and_answers() -> None:
                 pass
         else:
             owner = owners()[name][0]
-            on(other(owner), f"curl --silent --fail --max-time 2 'http://[{address}]/'")
+            on(other(owner), f"timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/80'")
 
 
 def test_a_frozen_owner_loses_its_addresses_and_does_not_win_them_back() -> None:

@@ -68,7 +68,7 @@ class Run:
             cwd=project,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
         given.unlink()
         self.output = self.process.stdout + self.process.stderr
