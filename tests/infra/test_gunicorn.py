@@ -27,9 +27,7 @@ def releases(host: testinfra.host.Host) -> dict[str, Any]:
     return listing
 
 
-def ask(
-    host: testinfra.host.Host, port: int, path: str, *options: str
-) -> Any:
+def ask(host: testinfra.host.Host, port: int, path: str, *options: str) -> Any:
     variables = host.ansible.get_variables()
     name, address = variables["inventory_hostname"], variables["ansible_host"]
     where = f"--resolve {name}:{port}:{address} https://{name}:{port}{path}"

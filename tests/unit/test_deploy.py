@@ -156,9 +156,7 @@ def test_ships_everywhere_migrates_once_and_switches_one_node_at_a_time(
     assert entry["switched"] == ["app1", "app2"]
 
 
-def test_a_release_that_serves_everywhere_changes_nothing(
-    inventory: Inventory, tmp_path: Path
-) -> None:
+def test_a_release_that_serves_everywhere_changes_nothing(inventory: Inventory, tmp_path: Path) -> None:
     nodes = Nodes(app1=ID, app2=ID)
     told = run(inventory, nodes)
     assert nodes.asked == []
@@ -167,7 +165,7 @@ def test_a_release_that_serves_everywhere_changes_nothing(
 
 
 def test_a_node_that_has_the_archive_is_not_sent_it_and_one_that_serves_it_is_left_alone(
-    inventory: Inventory
+    inventory: Inventory,
 ) -> None:
     nodes = Nodes(app1=ID, app2=OLD)
     nodes.received["app2"].add(ID)
@@ -233,9 +231,7 @@ def test_a_failing_migration_switches_nothing(inventory: Inventory, tmp_path: Pa
     assert ledger(tmp_path)[0]["result"] == "failed"
 
 
-def test_a_failing_switch_stops_there_and_says_how_things_stand(
-    inventory: Inventory
-) -> None:
+def test_a_failing_switch_stops_there_and_says_how_things_stand(inventory: Inventory) -> None:
     nodes = Nodes(app1=OLD, app2=OLD)
     nodes.fails["app2 switch"] = "not ready within 60 s"
     with pytest.raises(HostError) as failure:
@@ -245,9 +241,7 @@ def test_a_failing_switch_stops_there_and_says_how_things_stand(
         assert part in told
 
 
-def test_every_host_that_cannot_receive_is_named_and_none_is_switched(
-    inventory: Inventory
-) -> None:
+def test_every_host_that_cannot_receive_is_named_and_none_is_switched(inventory: Inventory) -> None:
     nodes = Nodes(app1=OLD, app2=OLD)
     nodes.fails["app1 receive"] = nodes.fails["app2 receive"] = "no space left"
     with pytest.raises(FailedError) as failure:
