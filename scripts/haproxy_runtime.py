@@ -26,6 +26,7 @@ def ask(path: str, command: str, seconds: float = 10) -> str:
         try:
             connection.connect(path)
             connection.sendall(command.encode() + b"\n")
+            connection.shutdown(socket.SHUT_WR)  # the master keeps the connection open otherwise
             return read_all(connection)
         except OSError as error:
             raise NotRunningError(f"HAProxy does not answer on {path}: {error}") from error

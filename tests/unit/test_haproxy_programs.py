@@ -181,3 +181,16 @@ def test_old_workers_are_told_apart() -> None:
     assert old.old_workers(PROCESSES.split("# old")[0]) == []
     known = state(server("postgres_primary/db1", up=False), server("pool_web/app1", up=False))
     assert old.down(known, ["postgres_primary"]) == ["postgres_primary/db1"]
+
+
+SESSIONS = """
+0x7f1: proto=tcpv4 src=198.18.12.11:58126 fe=postgres_primary be=postgres_primary srv=db1 ts=00 epoch=0 age=6s
+0x7f2: proto=tcpv4 src=198.18.12.11:58127 fe=postgres_replica be=postgres_replica srv=db1 ts=00 epoch=0 age=6s
+0x7f3: proto=sockpair src=unix:3 fe=GLOBAL be=<NONE> srv=<none> ts=00 epoch=0 age=0s calls=1
+"""
+
+
+def test_only_sessions_of_the_member_that_is_down_are_ended() -> None:
+    old = program("haproxy-old-workers")
+    assert old.sessions(SESSIONS, ["postgres_primary/db1"]) == ["0x7f1"]
+    assert old.sessions("", ["postgres_primary/db1"]) == []

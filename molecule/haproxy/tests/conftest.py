@@ -17,8 +17,8 @@ import testinfra
 import testinfra.host
 
 PUBLIC1, PUBLIC2, PUBLIC6, INTERNAL = "198.18.12.101", "198.18.12.102", "fd00:18:12::101", "198.18.12.103"
-MARKS = "sudo /usr/local/lib/bulkhead/haproxy-marks"
-BLOCK = "sudo /usr/local/lib/bulkhead/haproxy-block"
+MARKS = "/usr/local/lib/bulkhead/haproxy-marks"
+BLOCK = "/usr/local/lib/bulkhead/haproxy-block"
 
 Host = testinfra.host.Host
 
@@ -102,8 +102,7 @@ class Client:
 
 @pytest.fixture(scope="session")
 def client(lb1: Host) -> Client:
-    with lb1.sudo():
-        authority = lb1.file("/etc/bulkhead/pki/ca.crt").content_string
+    authority = lb1.file("/etc/bulkhead/pki/ca.crt").content_string
     return Client(ssl.create_default_context(cadata=authority))
 
 
@@ -113,7 +112,7 @@ def admin(host: Host, command: str, socket_path: str = "/run/haproxy/admin.sock"
         "import sys; sys.path.insert(0, '/usr/local/lib/bulkhead'); import haproxy_runtime as runtime; "
         "print(runtime.ask(*sys.argv[1:]))"
     )
-    return str(host.check_output("sudo python3 -B -c %s %s %s", program, socket_path, command))
+    return str(host.check_output("python3 -B -c %s %s %s", program, socket_path, command))
 
 
 def servers(host: Host) -> dict[str, str]:
@@ -132,7 +131,7 @@ def marks(host: Host) -> dict[str, str]:
 
 def log(host: Host, since: str) -> list[dict[str, Any]]:
     """Return the JSON lines since a time that `now` gave."""
-    text = host.check_output(f"sudo journalctl -u haproxy -o cat -p info..info --since '{since}'")
+    text = host.check_output(f"journalctl -u haproxy -o cat -p info..info --since '{since}'")
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
@@ -154,14 +153,12 @@ def well(lb1: Host, lb2: Host, back1: Host, back2: Host) -> Iterator[None]:
     yield
     for back, role in ((back1, "primary"), (back2, "replica")):
         back.check_output(
-            f"sudo sh -c 'rm -f /run/sample/unready; echo {role} > /run/sample/role; systemctl start sample'"
+            f"rm -f /run/sample/unready; echo {role} > /run/sample/role; systemctl start sample"
         )
     for balancer in (lb1, lb2):
-        balancer.check_output("sudo systemctl start haproxy")
-        balancer.check_output(f"{MARKS} ready back1 back2")
-        for line in balancer.check_output(f"{BLOCK} list").splitlines():
-            kind, key, _ = line.split()
-            balancer.check_output(f"{BLOCK} remove {kind} {key}")
+        balancer.check_output(f"systemctl start haproxy && {MARKS} ready back1 back2")
+        balancer.check_output(f"{BLOCK} list | while read -r kind key _; do {BLOCK} remove $kind $key; done")
+    for balancer in (lb1, lb2):
         wait_until("all pools are up", lambda host=balancer: pools_up(host))
 
 

@@ -32,7 +32,7 @@ def test_a_reload_refuses_nobody_and_a_stream_ends_whole(client: Client, lb1: Ho
     for asker in askers:
         asker.start()
     for _ in range(3):
-        lb1.check_output("sudo systemctl reload haproxy")
+        lb1.check_output("systemctl reload haproxy")
     stop.set()
     for asker in askers:
         asker.join()
@@ -61,12 +61,12 @@ def test_a_template_edit_that_does_not_parse_changes_nothing(
     shutil.copytree(PROJECT / "templates/haproxy", tmp_path / "haproxy")
     with (tmp_path / "haproxy/public.cfg.j2").open("a") as file:
         file.write("    htp-request deny\n")
-    before = lb1.check_output("sudo sha256sum /etc/haproxy/haproxy.cfg; systemctl show -p MainPID haproxy")
+    before = lb1.check_output("sha256sum /etc/haproxy/haproxy.cfg; systemctl show -p MainPID haproxy")
     worker = admin(lb1, "show info").split("Pid: ")[1].split()[0]
     result = converge(haproxy_template=str(tmp_path / "haproxy/haproxy.cfg.j2"))
     assert result.returncode != 0
     assert "unknown keyword 'htp-request'" in result.stdout
-    after = lb1.check_output("sudo sha256sum /etc/haproxy/haproxy.cfg; systemctl show -p MainPID haproxy")
+    after = lb1.check_output("sha256sum /etc/haproxy/haproxy.cfg; systemctl show -p MainPID haproxy")
     assert after == before
     assert admin(lb1, "show info").split("Pid: ")[1].split()[0] == worker
     assert client.get().status == 200
@@ -75,14 +75,14 @@ def test_a_template_edit_that_does_not_parse_changes_nothing(
 def test_a_reload_of_a_broken_file_leaves_the_worker(client: Client, lb1: Host) -> None:
     """Somebody edits the live file by hand."""
     worker = admin(lb1, "show info").split("Pid: ")[1].split()[0]
-    lb1.check_output("sudo cp /etc/haproxy/haproxy.cfg /root/kept.cfg")
-    lb1.check_output("echo nonsense | sudo tee -a /etc/haproxy/haproxy.cfg")
+    lb1.check_output("cp /etc/haproxy/haproxy.cfg /root/kept.cfg")
+    lb1.check_output("echo nonsense | tee -a /etc/haproxy/haproxy.cfg")
     try:
-        assert lb1.run("sudo systemctl reload haproxy").rc != 0
+        assert lb1.run("systemctl reload haproxy").rc != 0
         assert admin(lb1, "show info").split("Pid: ")[1].split()[0] == worker
         assert client.get().status == 200
     finally:
-        lb1.check_output("sudo mv /root/kept.cfg /etc/haproxy/haproxy.cfg")
+        lb1.check_output("mv /root/kept.cfg /etc/haproxy/haproxy.cfg")
 
 
 def test_an_expired_certificate_is_refused_before_the_node_is_touched(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ def connect(port: int) -> tuple[socket.socket, str]:
 
 
 def promote(old: Host, new: Host) -> None:
-    old.check_output("echo replica | sudo tee /run/sample/role")
-    new.check_output("echo primary | sudo tee /run/sample/role")
+    old.check_output("echo replica | tee /run/sample/role")
+    new.check_output("echo primary | tee /run/sample/role")
 
 
 def test_each_front_end_leads_to_its_role() -> None:
@@ -51,7 +51,7 @@ def test_a_session_from_before_a_reload_is_cut_as_well(lb1: Host, back1: Host, b
     """It lives in the old worker, whose checks have to go on."""
     connection, who = connect(PRIMARY)
     assert who == "back1"
-    lb1.check_output("sudo systemctl reload haproxy")
+    lb1.check_output("systemctl reload haproxy")
     promote(back1, back2)
     assert cut(connection, 8), "the old worker kept the session"
 
@@ -59,15 +59,15 @@ def test_a_session_from_before_a_reload_is_cut_as_well(lb1: Host, back1: Host, b
 def test_a_frozen_primary_loses_its_sessions(back1: Host) -> None:
     connection, who = connect(PRIMARY)
     assert who == "back1"
-    back1.check_output("sudo systemctl kill --signal=STOP sample")
+    back1.check_output("systemctl kill --signal=STOP sample")
     try:
         assert cut(connection, 8)
     finally:
-        back1.check_output("sudo systemctl kill --signal=CONT sample")
+        back1.check_output("systemctl kill --signal=CONT sample")
 
 
 def test_after_a_start_nobody_is_led_to_a_member_that_was_not_checked(lb1: Host) -> None:
-    lb1.check_output("sudo systemctl restart haproxy")
+    lb1.check_output("systemctl restart haproxy")
     # Right after the start: the connection is refused, or leads to the primary.
     connection, who = connect(PRIMARY)
     connection.close()
