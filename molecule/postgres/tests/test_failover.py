@@ -39,7 +39,7 @@ def test_the_leader_is_killed() -> None:
         time.sleep(2)  # rows before the blow
         # A row that only the old leader has, so that its history parts from the new leader's for certain.
         node = testinfra.get_host(f"ansible://{old}")
-        node.check_output("pkill -STOP -f 'postgres: .*walsender'")
+        node.check_output("pkill -STOP -f 'postgres: .*[w]alsender'")
         superuser(old, "SET synchronous_commit = local; INSERT INTO parted VALUES (now())")
         podman("kill", old)
         wait_until(lambda: another_leads(old), 60, "another leads")
