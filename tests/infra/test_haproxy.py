@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import testinfra.host
 
+from bulkhead.inventory import Inventory
+
 testinfra_hosts = ["ansible://load_balancers"]
 
 SCHEMA = Path(__file__).parents[2] / "docs/haproxy-log.md"
@@ -55,8 +57,10 @@ def run(host: testinfra.host.Host, program: str, *given: Any) -> Any:
         return host.run("printf %%s %s | python3 -c %s", json.dumps(given), program)
 
 
-def address_of(host: testinfra.host.Host) -> str:
-    return str(host.ansible("debug", "msg={{ node_address }}", check=False)["msg"])
+@pytest.fixture
+def address(host: testinfra.host.Host, inventory: Inventory) -> str:
+    """The node's internal address."""
+    return inventory.host(str(variables(host)["inventory_hostname"])).node_address
 
 
 def admin(host: testinfra.host.Host, command: str) -> str:
@@ -93,8 +97,7 @@ def test_it_listens_on_every_virtual_address_whoever_owns_it(host: testinfra.hos
             assert f" {address}:{port} " in listening, f"nothing listens on {address}:{port}"
 
 
-def test_statistics_and_metrics_need_the_password(host: testinfra.host.Host) -> None:
-    address = address_of(host)
+def test_statistics_and_metrics_need_the_password(host: testinfra.host.Host, address: str) -> None:
     assert run(host, ASK, address, 8404, "/metrics", "", False).stdout.split("\n")[0] == "401"
     password = variables(host)["haproxy_stats_password"]
     status, metrics = run(host, ASK, address, 8404, "/metrics", password, False).stdout.split("\n", 1)
@@ -104,8 +107,8 @@ def test_statistics_and_metrics_need_the_password(host: testinfra.host.Host) -> 
     assert "Statistics Report" in page
 
 
-def test_the_runtime_api_needs_a_certificate_and_only_reads(host: testinfra.host.Host) -> None:
-    address, name = address_of(host), variables(host)["inventory_hostname"]
+def test_the_runtime_api_needs_a_certificate_and_only_reads(host: testinfra.host.Host, address: str) -> None:
+    name = variables(host)["inventory_hostname"]
     assert "Name: HAProxy" in run(host, RUNTIME, address, name, "show info", True).stdout
     assert run(host, RUNTIME, address, name, "show info", False).rc != 0
     refused = run(host, RUNTIME, address, name, "set server pool_web/none state maint", True).stdout
@@ -160,9 +163,9 @@ def documented() -> dict[str, dict[str, str]]:
     return events
 
 
-def test_the_log_is_as_documented(host: testinfra.host.Host) -> None:
+def test_the_log_is_as_documented(host: testinfra.host.Host, address: str) -> None:
     """Every line of the last minutes; the requests of this suite's own checks are among them."""
-    run(host, ASK, address_of(host), 8404, "/nothing", "", False)
+    run(host, ASK, address, 8404, "/nothing", "", False)
     with host.sudo():
         text = host.check_output("journalctl -u haproxy -o cat -p info..info -n 500")
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import haproxy_render
 import pytest
-from conftest import Checker
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+Checker = Callable[..., "subprocess.CompletedProcess[str]"]
 
 POOL = {
     "kind": "http",

@@ -8,9 +8,12 @@ import subprocess
 import threading
 from pathlib import Path
 
-from conftest import PUBLIC1, Client, Host, admin, log, now, wait_until
+import pytest
+from haproxy_nodes import PUBLIC1, Client, Host, admin, log, now, wait_until
 
 PROJECT = Path(__file__).parents[3]
+
+pytestmark = pytest.mark.usefixtures("well")
 
 
 def test_a_reload_refuses_nobody_and_a_stream_ends_whole(client: Client, lb1: Host) -> None:

@@ -9,7 +9,7 @@ import socket
 import ssl
 
 import pytest
-from conftest import PUBLIC1, PUBLIC2, PUBLIC6, Client, Host, admin, log, now, servers, wait_until
+from haproxy_nodes import PUBLIC1, PUBLIC2, PUBLIC6, Client, Host, admin, log, now, servers, wait_until
 
 WEB, API = 8001, 8002
 
@@ -121,12 +121,13 @@ print(secure.makefile().read())
 
 def test_the_proxy_protocol_is_taken_from_a_named_upstream_only(back1: Host, back2: Host) -> None:
     named = back2.run("python3 -c %s", PROXY_PROGRAM)
-    assert '["X-Forwarded-For", "203.0.113.9"]' in named.stdout
+    assert '["x-forwarded-for", "203.0.113.9"]' in named.stdout.lower()
     stranger = back1.run("python3 -c %s", PROXY_PROGRAM)
     assert stranger.rc != 0
     assert "203.0.113.9" not in stranger.stdout
 
 
+@pytest.mark.usefixtures("well")
 def test_an_unready_server_gets_nothing_and_comes_back(client: Client, lb1: Host, back1: Host) -> None:
     assert {client.get().said["server"] for _ in range(6)} == {"back1", "back2"}
     back1.check_output("touch /run/sample/unready")
@@ -137,6 +138,7 @@ def test_an_unready_server_gets_nothing_and_comes_back(client: Client, lb1: Host
     wait_until("back1 serves", lambda: client.get().said["server"] == "back1", 10)
 
 
+@pytest.mark.usefixtures("well")
 def test_a_server_that_dies_costs_no_read(client: Client, back1: Host) -> None:
     back1.check_output("systemctl stop sample")
     answers = [client.get() for _ in range(10)]
@@ -144,6 +146,7 @@ def test_a_server_that_dies_costs_no_read(client: Client, back1: Host) -> None:
     assert {answer.said["server"] for answer in answers} == {"back2"}
 
 
+@pytest.mark.usefixtures("well")
 def test_maintenance_is_said_when_no_server_is_left(
     client: Client, lb1: Host, back1: Host, back2: Host
 ) -> None:
@@ -171,6 +174,7 @@ def queued(host: Host, pool: str) -> int:
     return sum(int(row[2] or 0) for row in rows if row[0] == pool)
 
 
+@pytest.mark.usefixtures("well")
 def test_a_full_pool_answers_503_and_leaves_the_other_pool_alone(client: Client, lb1: Host) -> None:
     """Two connections to each of two servers, and a queue of eight that is given up after two seconds."""
     since = now(lb1)

@@ -6,7 +6,7 @@ import collections
 import json
 
 import pytest
-from conftest import BLOCK, PUBLIC2, Client, Host, admin, log, now, wait_until
+from haproxy_nodes import BLOCK, PUBLIC2, Client, Host, admin, log, now, wait_until
 
 # Keeps one connection open and says how often each status came, and what the last answer's headers were.
 FLOOD = """
@@ -71,6 +71,7 @@ def test_a_kill_switch_blocks_at_once_and_only_what_it_names(
     assert client.get(path).status == 200
 
 
+@pytest.mark.usefixtures("well")
 def test_a_client_can_be_blocked(client: Client, lb1: Host) -> None:
     lb1.check_output(f"{BLOCK} add client 198.18.12.1 429")
     assert client.get().status == 429
@@ -79,6 +80,7 @@ def test_a_client_can_be_blocked(client: Client, lb1: Host) -> None:
     assert client.get().status == 200
 
 
+@pytest.mark.usefixtures("well")
 def test_a_kill_switch_survives_reload_and_restart(client: Client, lb1: Host) -> None:
     lb1.check_output(f"{BLOCK} add path /search/ 503")
     for how in ("reload", "restart"):
@@ -86,6 +88,7 @@ def test_a_kill_switch_survives_reload_and_restart(client: Client, lb1: Host) ->
         assert client.get("/search/").status == 503, how
 
 
+@pytest.mark.usefixtures("well")
 def test_a_kill_switch_can_be_set_while_haproxy_is_down(client: Client, lb1: Host) -> None:
     lb1.check_output("systemctl stop haproxy")
     said = lb1.run(f"{BLOCK} add path /search/ 503")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 
-from conftest import MARKS, Client, Host, container, marks, servers, wait_until
+import pytest
+from haproxy_nodes import MARKS, Client, Host, container, marks, servers, wait_until
 
 DRAINED = {"pool_web/back1": "drain", "pool_api/back2": "maint"}
+
+pytestmark = pytest.mark.usefixtures("well")
 
 
 def mark_both(lb1: Host, lb2: Host) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 
-from conftest import INTERNAL, Host, log, now, receive_line, servers, wait_until
+import pytest
+from haproxy_nodes import INTERNAL, Host, log, now, receive_line, servers, wait_until
 
+pytestmark = pytest.mark.usefixtures("well")
 PRIMARY, REPLICA = 5432, 5433
 
 
