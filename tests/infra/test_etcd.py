@@ -34,7 +34,7 @@ def test_nobody_enters_without_a_name(host: testinfra.host.Host, address: str) -
 
 def test_a_member_port_wants_a_certificate_of_the_cluster(host: testinfra.host.Host, address: str) -> None:
     assert host.run(CURL + f"https://{address}:2380/version").rc != 0
-    with_certificate = "--cert /etc/bulkhead/pki/node.crt --key /etc/bulkhead/pki/node.key "
+    with_certificate = "--http1.1 --cert /etc/bulkhead/pki/node.crt --key /etc/bulkhead/pki/node.key "
     assert host.run(CURL + with_certificate + f"https://{address}:2380/version").rc == 0
 
 

@@ -90,7 +90,7 @@ def converge(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def rest(member: str, method: str, path: str, *, password: str | None, certificate: bool) -> int:
     """The status of a call to Patroni's REST API, sent from the member's own node."""
-    options = ["--cacert", "/etc/bulkhead/pki/ca.crt", "--request", method, "--data", "{}"]
+    options = ["--cacert", "/etc/bulkhead/pki/ca.crt", "--request", method, "--data", "'{\"loop_wait\": 5}'"]
     if certificate:
         options += ["--cert", "/etc/bulkhead/pki/node.crt", "--key", "/etc/bulkhead/pki/node.key"]
     if password:

@@ -56,7 +56,7 @@ def test_not_with_a_wrong_password() -> None:
 
 @pytest.mark.parametrize("method", ["md5", "password", "none"])
 def test_the_server_asks_for_no_weaker_proof_than_scram(method: str) -> None:
-    assert "server requested SCRAM-SHA-256 authentication" in connect(require_auth=method)
+    assert "server requested SASL authentication" in connect(require_auth=method)
     assert connect(require_auth="scram-sha-256") == "in TLSv1.3\n"
 
 
