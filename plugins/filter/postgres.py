@@ -7,10 +7,18 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Callable
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
 ITERATIONS = 4096  # PostgreSQL's own default (scram_iterations)
+NO_LESS_THAN_LEADER = (
+    "max_connections",
+    "max_locks_per_transaction",
+    "max_prepared_transactions",
+    "max_wal_senders",
+    "max_worker_processes",
+)
 
 
 def scram_verifier(password: str, salt_text: str) -> str:
@@ -35,9 +43,23 @@ def host_network(address: str) -> str:
     try:
         return str(ipaddress.ip_network(address))
     except ValueError as error:
-        raise AnsibleFilterError(f"{address!r} is not an IP address; pg_hba.conf names no hosts here") from error
+        raise AnsibleFilterError(f"{address!r} is not an IP address, and pg_hba takes no names") from error
+
+
+def restart_leader_first(members: list[dict[str, Any]]) -> bool:
+    """Whether a setting of Patroni's /cluster that waits for a restart has to reach the leader first.
+
+    A standby refuses to run with less of these than its leader: Patroni holds a smaller value back from it.
+    """
+    reasons = [each.get("pending_restart_reason", {}) for each in members]
+    values = [reason[name] for reason in reasons for name in NO_LESS_THAN_LEADER if name in reason]
+    return any(int(value["new_value"]) < int(value["old_value"]) for value in values)
 
 
 class FilterModule:
-    def filters(self) -> dict[str, Callable[..., str]]:
-        return {"host_network": host_network, "scram_verifier": scram_verifier}
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "host_network": host_network,
+            "restart_leader_first": restart_leader_first,
+            "scram_verifier": scram_verifier,
+        }

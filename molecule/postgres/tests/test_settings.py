@@ -1,11 +1,13 @@
 """Changes that the role brings to a running cluster."""
 
+import json
 import ssl
 
 import pytest
 import testinfra
 from cluster import (
     MEMBERS,
+    Numbers,
     ask,
     converge,
     leader,
@@ -22,22 +24,36 @@ def started() -> dict[str, float]:
     return {member: float(superuser(member, STARTED)) for member in MEMBERS}
 
 
-def test_a_restart_goes_through_the_standbys_first_and_the_leader_hands_over() -> None:
+def change(connections: int) -> tuple[str | None, dict[str, float], Numbers]:
+    """Who led, when each member had started, and what a client was told meanwhile."""
     wait_until_whole()
     old, before = leader(), started()
-    with numbering("restart") as numbers:
-        run = converge("--extra-vars", '{"postgres_max_connections": 90}')
+    with numbering(f"restart{connections}") as numbers:
+        run = converge("--extra-vars", json.dumps({"postgres_max_connections": connections}))
     assert run.returncode == 0, run.stdout[-4000:]
     wait_until_whole()
     print(f"\n{len(numbers.acknowledged)} rows acknowledged, longest gap {numbers.longest_gap:.1f} s")
-    after = started()
-    assert all(after[member] > before[member] for member in MEMBERS)
-    assert leader() != old
-    assert max(after, key=after.__getitem__) == old  # the last of all
     assert not [each for each in ask("cluster")["members"] if "pending_restart" in each]
-    assert {superuser(member, "SHOW max_connections") for member in MEMBERS} == {"90"}
+    assert {superuser(member, "SHOW max_connections") for member in MEMBERS} == {str(connections)}
     assert numbers.missing(leader() or "") == set()
     assert numbers.longest_gap < 20
+    return old, before, numbers
+
+
+def test_more_connections_reach_the_standbys_first_and_the_leader_hands_over() -> None:
+    old, before, _ = change(120)
+    after = started()
+    assert all(after[member] > before[member] for member in MEMBERS)
+    assert max(after, key=after.__getitem__) == old  # the last of all
+    assert leader() != old
+
+
+def test_fewer_connections_reach_the_leader_first() -> None:
+    old, before, _ = change(100)
+    after = started()
+    assert all(after[member] > before[member] for member in MEMBERS)
+    assert min(after, key=after.__getitem__) == old
+    assert leader() == old
 
 
 @pytest.mark.parametrize("member", ["db2"])
@@ -53,7 +69,7 @@ def test_a_new_certificate_is_served_without_a_restart(member: str) -> None:
 
     before, old = started()[member], served(8008)
     node.check_output("rm /etc/bulkhead/pki/node.crt")
-    run = converge("--limit", member, "--extra-vars", '{"postgres_max_connections": 90}')
+    run = converge("--limit", member)
     assert run.returncode == 0, run.stdout[-4000:]
     new = node.file("/etc/bulkhead/pki/node.crt").content_string
     assert new.strip() != old.strip()
