@@ -167,7 +167,7 @@ def test_the_log_is_as_documented(host: testinfra.host.Host, address: str) -> No
     """Every line of the last minutes; the requests of this suite's own checks are among them."""
     run(host, ASK, address, 8404, "/nothing", "", False)
     with host.sudo():
-        text = host.check_output("journalctl -u haproxy -o cat -p info..info -n 500")
+        text = host.check_output("journalctl -t haproxy-log -o cat -n 500")
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     schema = documented()
     assert set(schema) == {"request", "connection", "failed_handshake"}

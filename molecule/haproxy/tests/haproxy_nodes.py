@@ -104,7 +104,7 @@ def marks(host: Host) -> dict[str, str]:
 
 def log(host: Host, since: str) -> list[dict[str, Any]]:
     """Return the JSON lines since a time that `now` gave."""
-    text = host.check_output(f"journalctl -u haproxy -o cat -p info..info --since '{since}'")
+    text = host.check_output(f"journalctl -t haproxy-log -o cat --since '{since}'")
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 

@@ -28,7 +28,7 @@ def test_a_reload_refuses_nobody_and_a_stream_ends_whole(client: Client, lb1: Ho
                 results.append(repr(error))
 
     connection = client.connect()
-    connection.request("GET", "/api/stream?seconds=6")
+    connection.request("GET", "/stream?seconds=6")
     stream = connection.getresponse()
     assert stream.read(5) == b"tick\n"
     askers = [threading.Thread(target=ask) for _ in range(3)]
