@@ -1,4 +1,4 @@
-"""Filters of role postgres: what PostgreSQL stores of a password, pg_hba's addresses, the order of restarts."""
+"""Filters of role postgres: stored passwords, pg_hba's addresses, the order of restarts."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ spec.loader.exec_module(postgres)
 
 
 def proves(verifier: str, password: str) -> bool:
-    """As a server checks a client (RFC 5802): the client's key from the password has to give the stored key."""
+    """As a server checks a client (RFC 5802): the password's client key gives the stored key."""
     _, salting, keys = verifier.split("$")
     iterations, salt = salting.split(":")
     stored = base64.b64decode(keys.split(":")[0])
