@@ -20,11 +20,11 @@ Pool = dict[str, Any]
 # would never match.
 HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 
-# A session under TLS and HTTP/2 holds two buffers of 16 KiB, the state of both TLS ends and its streams.
-# 160 KiB is above what HAProxy 3.0 was seen to need, so that memory is never what runs out first.
+# An estimate with room, so that memory is never what runs out first: a session holds two buffers of 16 KiB and the
+# state of TLS on both sides, and under HTTP/2 several streams.
 KIBIBYTES_PER_CONNECTION = 160
 
-# Old workers are ended this long after the last drain deadline, and never sooner than this after a reload.
+# A replaced worker is ended this long after the longest drain deadline.
 HARD_STOP_MARGIN_SECONDS = 60
 
 
