@@ -2,7 +2,7 @@
 
 As Mitogen comes, it pins its multiplexer to the first processor and everything that it starts to the others.
 On two cores that is one core for all work; and what a task starts on the controller inherits it, so a lab node's
-every process would run on the second core for ever. docs/adr/0001 has the figures.
+every process would run on the second core for ever. docs/adr/0001 has the whole story.
 """
 
 from __future__ import annotations
