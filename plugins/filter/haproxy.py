@@ -20,8 +20,8 @@ Pool = dict[str, Any]
 # would never match.
 HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 
-# An estimate with room, so that memory is never what runs out first: a session holds two buffers of 16 KiB and the
-# state of TLS on both sides, and under HTTP/2 several streams.
+# An estimate with room, so that memory is never what runs out first: a session holds two buffers of 16 KiB
+# and the state of TLS on both sides, and under HTTP/2 several streams.
 KIBIBYTES_PER_CONNECTION = 160
 
 # A replaced worker is ended this long after the longest drain deadline.
