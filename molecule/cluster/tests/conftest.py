@@ -1,56 +1,12 @@
-"""Breaks nodes of the scenario's own cluster and watches it from outside. The fixtures of the infra suite are
-here as well (one file serves both)."""
+"""Fixtures of the cluster scenario. Those of the infra suite are here as well: one file serves both."""
 
 import os
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from breaking import Nodes, wait_until
 
 pytest_plugins = ["tests.infra.conftest"]
-
-PODMAN_SECONDS = 60
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> float:
-    """Seconds until the condition held; fails the test when it did not within `seconds`."""
-    began = time.monotonic()
-    while time.monotonic() - began < seconds:
-        if condition():
-            return time.monotonic() - began
-        time.sleep(0.2)  # between two looks at the condition
-    pytest.fail(f"{what}: not within {seconds:.0f} s")
-
-
-class Nodes:
-    """The containers of this scenario, and of no other."""
-
-    def __init__(self, lab_name: str) -> None:
-        self._prefix = f"{lab_name}-"
-        self._touched: set[str] = set()
-
-    def _podman(self, *words: str) -> str:
-        done = subprocess.run(
-            ["podman", *words], capture_output=True, text=True, timeout=PODMAN_SECONDS, check=True
-        )
-        return done.stdout
-
-    def kill(self, host: str) -> None:
-        """As if its power were cut."""
-        self._touched.add(host)
-        self._podman("kill", self._prefix + host)
-
-    def start(self, host: str) -> None:
-        self._podman("start", self._prefix + host)
-
-    def heal(self) -> None:
-        for host in sorted(self._touched):
-            self.start(host)
-
-    @property
-    def was_touched(self) -> bool:
-        return bool(self._touched)
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,9 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+from breaking import wait_until
 
 from bulkhead.status.outside import client_context
-
-from .conftest import wait_until
 
 # What the first issue promises to a user of the cluster.
 ANSWERS_WITHIN_SECONDS = 10
