@@ -5,7 +5,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
 LAB := scripts/with-environment lab
-SCENARIOS := base pki etcd keepalived haproxy gunicorn postgres cluster
+# The longest first; two run at once.
+SCENARIOS := cluster pki postgres keepalived haproxy etcd gunicorn base
 
 .PHONY: help
 help: ## List what can be typed
