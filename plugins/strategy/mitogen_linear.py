@@ -1,8 +1,8 @@
 """Mitogen's linear strategy, without its placement of processes on processors.
 
 As Mitogen comes, it pins its multiplexer to the first processor and everything that it starts to the others.
-On two cores that is one core for all work; and what a task starts on the controller inherits it, so a lab node's
-every process would run on the second core for ever. docs/adr/0001 has the whole story.
+On two cores that is one core for all work. What a task starts on the controller inherits it: every process of
+a lab's node would run on the second core for ever. docs/adr/0001 has the whole story.
 """
 
 from __future__ import annotations
