@@ -93,5 +93,5 @@ def test_a_standby_freezes_and_commits_go_on() -> None:
         wait_until_whole()
     report("frozen standby", numbers)
     assert leader() == now
-    assert numbers.longest_gap < 10  # wal_sender_timeout is 5 s; the thaw would come after 12
+    assert numbers.longest_gap < 12  # wal_sender_timeout (5 s) and a margin; the default would be 60 s
     assert_all_there(numbers)
