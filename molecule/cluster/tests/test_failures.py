@@ -17,8 +17,8 @@ from breaking import wait_until
 
 from bulkhead.status.outside import client_context
 
-# How long to wait before the cluster counts as down. The gaps themselves are printed and not asserted: the
-# machine under the test is noisy. They are held against 10 s for an answer and 35 s for a write.
+# How long to wait before the cluster counts as down. The gaps themselves are printed and not asserted, since the
+# machine under the test is noisy; 10 s for an answer and 35 s for a write are what they are held against.
 PATIENCE_SECONDS = 60
 
 SSH_CONFIG = Path(os.environ["BULKHEAD_STATE"]) / "ssh_config"

@@ -7,8 +7,7 @@ import pytest
 import testinfra
 from cluster import MEMBERS, Numbers, ask, leader, numbering, podman, superuser, wait_until, wait_until_whole
 
-# Patience on a noisy machine; the gap is printed, and 35 s is what it is held against.
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 35
 
 
 @pytest.fixture(autouse=True)
@@ -93,5 +92,5 @@ def test_a_standby_freezes_and_commits_go_on() -> None:
         wait_until_whole()
     report("frozen standby", numbers)
     assert leader() == now
-    assert numbers.longest_gap < 12  # wal_sender_timeout (5 s) and a margin; the default would be 60 s
+    assert numbers.longest_gap < 7  # wal_sender_timeout and a margin
     assert_all_there(numbers)
