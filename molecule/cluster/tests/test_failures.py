@@ -17,9 +17,9 @@ from breaking import wait_until
 
 from bulkhead.status.outside import client_context
 
-# How long to wait before the cluster counts as down. The gaps themselves are printed and not asserted, since the
-# machine under the test is noisy; 10 s for an answer and 35 s for a write are what they are held against.
-PATIENCE_SECONDS = 60
+# What the first issue promises to a user of the cluster.
+ANSWERS_WITHIN_SECONDS = 10
+WRITES_WITHIN_SECONDS = 35
 
 SSH_CONFIG = Path(os.environ["BULKHEAD_STATE"]) / "ssh_config"
 
@@ -57,7 +57,7 @@ def test_the_addresses_answer_with_any_one_node_lost(
     for address in public_addresses:
         seconds = wait_until(
             lambda address=address: answers(outside, address.address, "/api/repositories"),
-            PATIENCE_SECONDS,
+            ANSWERS_WITHIN_SECONDS,
             f"{address.name} answers without {name}",
         )
         print(f"{name} lost: {address.name} answered {seconds:.1f} s later")
@@ -84,7 +84,7 @@ class Writer:
             headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=5, context=self.context) as answer:
+            with urllib.request.urlopen(request, timeout=10, context=self.context) as answer:
                 return bool(answer.status == 201)
         except (urllib.error.URLError, OSError):
             return False
@@ -121,7 +121,7 @@ def test_no_committed_row_is_lost_with_the_leader(
         killed = time.monotonic()
         wait_until(
             lambda: bool(writer.written_at) and writer.written_at[-1] > killed + 1,
-            PATIENCE_SECONDS,
+            WRITES_WITHIN_SECONDS,
             f"writes without {leader}",
         )
         gap = next(at for at in writer.written_at if at > killed + 1) - killed
