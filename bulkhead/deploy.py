@@ -328,7 +328,7 @@ def prove_from_outside(
                     break
                 if status == 200:
                     seen[headers.get("X-Served-By", "?")] = headers["X-Release"]
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)  # between two looks at a condition
 
 
 def _ask(address: str, name: str, path: str, context: ssl.SSLContext) -> tuple[int, http.client.HTTPMessage]:

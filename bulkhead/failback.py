@@ -104,7 +104,7 @@ def _settled(addresses: tuple[VirtualAddress, ...], balancers: LoadBalancers) ->
         one_each = all(len(_owners(nodes, address)) == 1 for address in addresses)
         if lost or one_each or time.monotonic() > end:
             return nodes
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS)  # between two looks at a condition
 
 
 def _owners(nodes: Mapping[str, Node], address: VirtualAddress) -> list[str]:
@@ -188,7 +188,7 @@ def _wait(condition: Callable[[], bool], seconds: float) -> bool:
     while not condition():
         if time.monotonic() > end:
             return False
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS)  # between two looks at a condition
     return True
 
 

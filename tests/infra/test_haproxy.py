@@ -179,7 +179,7 @@ def test_the_log_is_as_documented(host: testinfra.host.Host, address: str) -> No
     lines = logged(host)
     while not any(line.get("path") == path for line in lines):
         assert time.monotonic() < end, "the request is not in the log after 10 s"
-        time.sleep(0.2)
+        time.sleep(0.2)  # between two looks at a condition
         lines = logged(host)
     schema = documented()
     assert set(schema) == {"request", "connection", "failed_handshake"}

@@ -31,7 +31,7 @@ def wait_until(what: str, condition: Callable[[], Any], seconds: float = 20) -> 
     end = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(0.1)
+        time.sleep(0.1)  # between two looks at a condition
     return result
 
 

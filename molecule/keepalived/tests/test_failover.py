@@ -54,7 +54,7 @@ def until(wanted: Callable[[], bool], what: str, seconds: float = 15.0) -> float
     began = time.monotonic()
     while not wanted():
         assert time.monotonic() - began < seconds, f"not within {seconds} s: {what}; owners: {owners()}"
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks at a condition
     return time.monotonic() - began
 
 

@@ -62,7 +62,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> floa
     begun = time.monotonic()
     while not condition():
         assert time.monotonic() - begun < seconds, f"{what}: not within {seconds} s"
-        time.sleep(0.3)
+        time.sleep(0.3)  # between two looks at a condition
     return time.monotonic() - begun
 
 
