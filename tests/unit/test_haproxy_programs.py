@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from node_programs import program
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
-
-
-def program(name: str) -> Any:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        loader = importlib.machinery.SourceFileLoader(name.replace("-", "_"), str(SCRIPTS / name))
-        spec = importlib.util.spec_from_loader(loader.name, loader)
-        assert spec is not None
-        module = importlib.util.module_from_spec(spec)
-        loader.exec_module(module)
-        return module
-    finally:
-        sys.path.remove(str(SCRIPTS))
-
-
-marks = program("haproxy-marks")
-block = program("haproxy-block")
+marks = program("scripts/haproxy-marks")
+block = program("scripts/haproxy-block")
 
 CONFIGURATION = """
 peers bulkhead
@@ -176,7 +157,7 @@ PROCESSES = """#<PID>          <type>          <reloads>       <uptime>        <
 
 
 def test_old_workers_are_told_apart() -> None:
-    old = program("haproxy-old-workers")
+    old = program("scripts/haproxy-old-workers")
     assert old.old_workers(PROCESSES) == ["1233", "1234"]
     assert old.old_workers(PROCESSES.split("# old")[0]) == []
     known = state(server("postgres_primary/db1", up=False), server("pool_web/app1", up=False))
@@ -191,6 +172,6 @@ SESSIONS = """
 
 
 def test_only_sessions_of_the_member_that_is_down_are_ended() -> None:
-    old = program("haproxy-old-workers")
+    old = program("scripts/haproxy-old-workers")
     assert old.sessions(SESSIONS, ["postgres_primary/db1"]) == ["0x7f1"]
     assert old.sessions("", ["postgres_primary/db1"]) == []
