@@ -12,12 +12,12 @@ import json
 import shlex
 import socket
 import ssl
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bulkhead import screen
 from bulkhead.application import Application
 from bulkhead.connections import Connections, answers_of, ssh_command
 from bulkhead.errors import CancelledError, CommandError, Error, FailedError, HostError, RefusedError
@@ -130,8 +130,7 @@ def deploy(
     if dry_run:
         say("Dry run: nothing was changed.")
         return
-    if not yes:
-        _confirm(f"Deploy {wanted.id} to {inventory.environment_name}?")
+    screen.confirm(f"Deploy {wanted.id} to {inventory.environment_name}?", yes=yes)
     _act_and_record(inventory, connections, application, plan, say)
 
 
@@ -180,19 +179,6 @@ def _listing(connections: Connections, host: Host) -> Mapping[str, Any]:
             mend="Converge it first: `ansible-playbook playbooks/app_servers.yml`.",
         ) from None
     return answer
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise RefusedError(
-            "This needs a yes, and there is no terminal to ask on. Nothing was changed.", mend="Add --yes."
-        )
-    try:
-        answer = input(f"{question} [y/N] ")
-    except (EOFError, KeyboardInterrupt):
-        answer = ""
-    if answer.strip().lower() not in ("y", "yes"):
-        raise RefusedError("Not confirmed. Nothing was changed.")
 
 
 def _act_and_record(

@@ -1,6 +1,7 @@
-"""Proves the lab from outside, as a user would meet it, and says what to type next.
+"""The last steps of `make up`: addresses to their owners, the release of examples/forge, the proof from outside.
 
-Run by `make up` as its last step: `python -m lab.proof`.
+`fab lb.failback` and `fab deploy` do the same. Here they share one reading of the inventory, which is a third
+of what a lab with nothing to do would wait for. Run by scripts/lab: `python -m lab.serve FIRST_STEP STEPS`.
 """
 
 from __future__ import annotations
@@ -16,30 +17,47 @@ from pathlib import Path
 
 import yaml
 
-from bulkhead import inventory
-from bulkhead.errors import Error, FailedError
+from bulkhead.connections import cluster
+from bulkhead.deploy import deploy
+from bulkhead.errors import CancelledError, Error, FailedError
+from bulkhead.failback import failback
+from bulkhead.inventory import Inventory
+from bulkhead.screen import clock
 
 PATIENCE_SECONDS = 60
 PAUSE_SECONDS = 0.5
 
 
-def main() -> int:
+def main(first: int, steps: int) -> int:
+    began = float(os.environ["BULKHEAD_BEGAN"])  # seconds since the epoch
+
+    def say(step: int, what: str) -> None:
+        print(f"[{first + step}/{steps}] {clock(time.time() - began)}  {what}", flush=True)
+
     try:
-        prove(Path(os.environ["BULKHEAD_STATE"]))
+        with cluster() as (inventory, connections):
+            say(0, "addresses to their owners")
+            failback(inventory, connections, yes=True)
+            say(1, "release of examples/forge")
+            deploy(inventory, connections, yes=True)
+            say(2, "proof from outside")
+            prove(inventory, Path(os.environ["BULKHEAD_STATE"]))
     except Error as error:
-        print(error, file=sys.stderr)
+        print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("Stopped (Ctrl-C). `make up` goes on from here.", file=sys.stderr)
+        return CancelledError.exit_code
     return 0
 
 
-def prove(state: Path) -> None:
+def prove(inventory: Inventory, state: Path) -> None:
     """Writes the state directory's `env`, `ca.crt` and `next-steps`; raises FailedError when an address does
     not answer within PATIENCE_SECONDS."""
-    cluster = inventory.load()
     secrets = yaml.safe_load((state / "inventory/group_vars/all/secrets.yml").read_text())
     authority = state / "ca.crt"
     authority.write_text(secrets["pki_ca_certificate"])
-    public = [address.address for address in cluster.virtual_addresses if address.kind == "public"]
+    public = [address.address for address in inventory.virtual_addresses if address.kind == "public"]
     for address in public:
         wait_until_ready(url(address), authority)
     (state / "env").write_text(
@@ -90,4 +108,4 @@ def wait_until_ready(base: str, authority: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
