@@ -21,7 +21,7 @@ spec.loader.exec_module(plugin)
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs the plugin on a host of which dpkg tells `told`; answers with the result and what apt was given."""
+    """Runs the plugin on a host of which dpkg tells `told`; answers with the result and what apt got."""
 
     def go(told: list[str], **arguments: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         given: list[dict[str, Any]] = []
@@ -33,9 +33,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         monkeypatch.setattr(ActionBase, "run", lambda *_: {})
         monkeypatch.setattr(ActionBase, "_execute_module", execute)
-        monkeypatch.setattr(
-            ActionBase, "_low_level_execute_command", lambda _, command: {"stdout_lines": told}
-        )
+        monkeypatch.setattr(ActionBase, "_low_level_execute_command", lambda *_: {"stdout_lines": told})
         action = plugin.ActionModule.__new__(plugin.ActionModule)
         action._task = SimpleNamespace(args=arguments)
         return action.run(task_vars={}), given
