@@ -29,7 +29,9 @@ def change(connections: int) -> tuple[str | None, dict[str, float], Numbers]:
     wait_until_whole()
     old, before = leader(), started()
     with numbering(f"restart{connections}") as numbers:
-        run = converge("--extra-vars", json.dumps({"postgres_max_connections": connections}))
+        run = converge(
+            "--tags", "postgres", "--extra-vars", json.dumps({"postgres_max_connections": connections})
+        )
     assert run.returncode == 0, run.stdout[-4000:]
     wait_until_whole()
     print(f"\n{len(numbers.acknowledged)} rows acknowledged, longest gap {numbers.longest_gap:.1f} s")
@@ -69,7 +71,7 @@ def test_a_new_certificate_is_served_without_a_restart(member: str) -> None:
 
     before, old = started()[member], served(8008)
     node.check_output("rm /etc/bulkhead/pki/node.crt")
-    run = converge("--limit", member)
+    run = converge("--tags", "pki,postgres", "--limit", member)
     assert run.returncode == 0, run.stdout[-4000:]
     new = node.file("/etc/bulkhead/pki/node.crt").content_string
     assert new.strip() != old.strip()
