@@ -25,7 +25,8 @@ UrlPath = Annotated[
 HostName = Annotated[
     str, form(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", "a DNS name in lower case")
 ]
-HeaderName = Annotated[str, form(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "an HTTP header's name", 128)]
+# HAProxy drops other headers (templates/haproxy/defaults.cfg.j2): a route on one would never match.
+HeaderName = Annotated[str, form(r"[A-Za-z0-9-]+", "a header's name of letters, digits and hyphens", 128)]
 HeaderValue = Annotated[
     str, form(r"[\x21\x23-\x5b\x5d-\x7e]+", "a header's value without spaces, quotes or backslashes", 256)
 ]
@@ -68,11 +69,6 @@ class Route(Model):
         """Equal for two routes that take the same requests: header names are the same in any case."""
         header = (self.header.name.lower(), self.header.value) if self.header else ("", "")
         return (self.host or "", self.path or "/", *header)
-
-    @property
-    def specificity(self) -> tuple[bool, int, bool]:
-        """Greater is more specific: a host, then the longer path, then a header (as in the Gateway API)."""
-        return (self.host is not None, len(self.path or "/"), self.header is not None)
 
 
 class _Pool(Model):

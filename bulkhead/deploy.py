@@ -144,7 +144,7 @@ def make_plan(
         migrate=application.migrate or (),
         # The start of the new instance, the longest drain of the old one, and what systemd adds.
         switch_timeout_seconds=max((_start_deadline(host) for host, _ in listings), default=0)
-        + max(pool.drain_deadline_seconds for pool in pools.values())
+        + max((pool.drain_deadline_seconds for pool in pools.values()), default=0)
         + 60,
     )
 
@@ -309,11 +309,11 @@ def prove_from_outside(
                 said = f"{type(error).__name__}: {error}"
             else:
                 said = f"the last answer was {status}"
-                if status == 200 and "X-Release" not in headers:
-                    say(f"{address} answers 200; the application does not show its release (X-Release).")
+                if status == 200 and not all(name in headers for name in ("X-Release", "X-Served-By")):
+                    say(f"{address} answers 200; the application does not tell X-Release and X-Served-By.")
                     break
                 if status == 200:
-                    seen[headers.get("X-Served-By", "?")] = headers["X-Release"]
+                    seen[headers["X-Served-By"]] = headers["X-Release"]
             time.sleep(POLL_SECONDS)  # between two looks at a condition
 
 

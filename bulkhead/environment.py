@@ -31,6 +31,11 @@ InventoryName = Annotated[
 ]
 
 
+SshUser = Annotated[
+    str, form(r"(?!root$).+", "an ordinary user with sudo: the nodes' sshd lets nobody in as root")
+]
+
+
 class VirtualAddress(Model):
     """An address that moves between the load balancers."""
 
@@ -74,6 +79,7 @@ class Node(Lenient):
     """Variables that every host has."""
 
     ansible_host: InventoryName = Field(description="Address that SSH reaches the host at.")
+    ansible_user: SshUser = Field("bulkhead", description="User that SSH logs in as; it has sudo.")
     node_address: Address = Field(description="IP address that the other nodes reach the host at.")
     node_memory_megabytes: Positive = Field(
         description="The host's memory; it is stated so that plans can be checked before a host is touched."

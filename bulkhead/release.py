@@ -94,15 +94,11 @@ def source_files(source: Path) -> list[SourceFile]:
 
 
 def _source_paths(source: Path) -> Iterator[str]:
-    listed = subprocess.run(
-        ["git", "-C", str(source), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-        check=False,
-    )
-    if listed.returncode == 0 and listed.stdout:
-        names = listed.stdout.decode().split("\0")
+    names = _git_paths(source)
+    if names:
         # A file that is listed and gone was deleted in the work tree.
         return (name for name in dict.fromkeys(names) if name and os.path.lexists(source / name))
+    # No work tree, or a directory that git ignores: whoever copied the files here chose them.
     return (
         path.relative_to(source).as_posix()
         for path in source.rglob("*")
@@ -110,6 +106,25 @@ def _source_paths(source: Path) -> Iterator[str]:
         and path.suffix != ".pyc"
         and not NEVER_SOURCE & set(path.relative_to(source).parts)
     )
+
+
+def _git_paths(source: Path) -> list[str]:
+    """What git would take along. Never a guess when it does not answer: ignored files hold secrets."""
+    if not any((place / ".git").exists() for place in (source.resolve(), *source.resolve().parents)):
+        return []
+    words = ["git", "-C", str(source), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(words, capture_output=True, check=True)
+    except FileNotFoundError:
+        raise SettingsError(
+            f"{source} is in a git work tree, and git is not installed here.", mend="apt install git"
+        ) from None
+    except subprocess.CalledProcessError as error:
+        raise SettingsError(
+            f"git does not list the files of {source}: {error.stderr.decode().strip()}",
+            mend=f"Try it by hand: {' '.join(words)}",
+        ) from None
+    return listed.stdout.decode().split("\0")[:-1]
 
 
 def release_id(application: Application, files: list[SourceFile], platform: Platform) -> str:

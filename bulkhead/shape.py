@@ -27,52 +27,13 @@ def application_of(raw: Any) -> Application:
     return application
 
 
-def complete_application(raw: Any) -> dict[str, Any]:
-    """The application with every optional field filled in."""
-    return application_of(raw).model_dump(mode="json")
-
-
 def http_pools(raw: Any) -> list[dict[str, Any]]:
     """The HTTP pools as a list, each with its `name`, every field and its routes."""
     return [_named(name, pool) for name, pool in application_of(raw).http_pools.items()]
 
 
-def tcp_pools(raw: Any) -> list[dict[str, Any]]:
-    """The TCP pools as a list, each with its `name` and every field."""
-    return [_named(name, pool) for name, pool in application_of(raw).tcp_pools.items()]
-
-
 def _named(name: str, pool: Pool) -> dict[str, Any]:
     return {"name": name, **pool.model_dump(mode="json")}
-
-
-def pool_routes(raw: Any) -> list[dict[str, Any]]:
-    """Every route of every HTTP pool as {pool, host, path, header}, most specific first.
-
-    The first that matches is the right one: routes with a host come first, then those with the longer path,
-    then those with a header (the order of the Kubernetes Gateway API), then by text.
-    `path` is never empty; `host` and `header` are none where the route does not ask for them.
-    """
-    routes = [
-        (route.specificity, route.key, name, route)
-        for name, pool in application_of(raw).http_pools.items()
-        for route in pool.routes
-    ]
-    routes.sort(key=lambda each: (tuple(-int(part) for part in each[0]), each[1], each[2]))
-    return [
-        {
-            "pool": name,
-            "host": route.host,
-            "path": route.path or "/",
-            "header": route.header.model_dump() if route.header else None,
-        }
-        for _, _, name, route in routes
-    ]
-
-
-def longest_drain_deadline(raw: Any) -> int:
-    """Seconds that the slowest pool may take to drain: HAProxy's hard-stop-after has to be above it."""
-    return max(pool.drain_deadline_seconds for pool in application_of(raw).pools.values())
 
 
 def node_servers(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -131,11 +92,7 @@ def postgres_sizing(node_memory_megabytes: int, max_connections: int) -> dict[st
 
 
 FILTERS = (
-    complete_application,
     http_pools,
-    tcp_pools,
-    pool_routes,
-    longest_drain_deadline,
     node_servers,
     addresses_of_kind,
     interface_of,

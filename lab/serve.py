@@ -1,4 +1,4 @@
-"""The last steps of `make up`: addresses to their owners, the release of examples/forge, the proof from outside.
+"""The last steps of `make up`: addresses to their owners, the release of examples/forge, the proof.
 
 `fab lb.failback` and `fab deploy` do the same. Here they share one reading of the inventory, which is a third
 of what a lab with nothing to do would wait for. Run by scripts/lab: `python -m lab.serve FIRST_STEP STEPS`.

@@ -34,7 +34,7 @@ def _pairs(cluster: Cluster) -> Iterator[tuple[str, Any, Any, Any]]:
         for index, pair in enumerate(given if isinstance(given, list) else []):
             if isinstance(pair, Mapping):
                 path = f"haproxy_certificates.{index}"
-                yield path, pair, pair.get("certificate"), pair.get("private_key")
+                yield path, pair, pair.get("certificate"), pair.get("key")
 
 
 def problems_of_pair(certificate: Any, key: Any, now: datetime) -> Iterator[tuple[str, str, str]]:

@@ -35,14 +35,7 @@ class ActionModule(ActionBase):
         if set(names) <= {line.partition(" ")[2] for line in told if line.partition(" ")[0] == INSTALLED}:
             result["changed"] = False
             return result
-        # A fresh image has no index at all, and one a day old may name versions that are gone.
-        arguments = {
-            "install_recommends": False,
-            "update_cache": True,
-            "cache_valid_time": 86400,
-            **self._task.args,
-        }
-        result.update(
-            self._execute_module("ansible.builtin.apt", module_args=arguments, task_vars=task_vars)
-        )
+        # Always a new index: a fresh image has none at all, and an old one names versions that are gone.
+        arguments = {"install_recommends": False, "update_cache": True, **self._task.args}
+        result.update(self._execute_module("ansible.builtin.apt", module_args=arguments, task_vars=task_vars))
         return result

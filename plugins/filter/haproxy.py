@@ -9,10 +9,17 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+
+# Ansible loads this file by its path, so the library beside it is not on Python's.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from bulkhead.preflight.certificates import problems_of_pair
 
 Pool = dict[str, Any]
 
@@ -118,30 +125,12 @@ def haproxy_endpoint(address: str, port: int) -> str:
 
 def haproxy_certificate_problems(certificates: Sequence[Mapping[str, str]]) -> list[str]:
     """Return a sentence for each given certificate that cannot be served, none when all are well."""
-    return [problem for given in certificates if (problem := _certificate_problem(given))]
-
-
-def _certificate_problem(given: Mapping[str, str]) -> str | None:
-    # Imported here: only a controller that checks given certificates needs the library.
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    place = f"haproxy_certificates, name {given['name']!r}"
-    try:
-        certificate = x509.load_pem_x509_certificates(given["certificate"].encode())[0]
-    except ValueError:
-        return f"{place}: the certificate is not PEM. Give the server's certificate first, then its chain."
-    try:
-        key = load_pem_private_key(given["key"].encode(), password=None)
-    except (ValueError, TypeError):
-        return f"{place}: the key is not a PEM private key without a password."
-    if certificate.public_key() != key.public_key():
-        return (
-            f"{place}: the key does not belong to the certificate of {certificate.subject.rfc4514_string()}."
-        )
-    if (end := certificate.not_valid_after_utc) <= datetime.datetime.now(datetime.UTC):
-        return f"{place}: the certificate expired on {end:%Y-%m-%d}. Renew it."
-    return None
+    now = datetime.datetime.now(datetime.UTC)
+    return [
+        f"haproxy_certificates, name {given['name']!r}: {what}. {mend}"
+        for given in certificates
+        for what, _, mend in problems_of_pair(given["certificate"], given["key"], now)
+    ]
 
 
 class FilterModule:

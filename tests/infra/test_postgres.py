@@ -1,13 +1,12 @@
 """PostgreSQL's members: one leads, the others follow in quorum. Changes nothing: for live hosts too."""
 
 import json
-import os
 from typing import Any
 
 import pytest
 import testinfra.host
 
-testinfra_hosts = [f"ansible://{os.environ.get('BULKHEAD_DATABASES_GROUP', 'databases')}"]
+testinfra_hosts = ["ansible://databases"]
 CURL = "curl --silent --show-error --max-time 10 --cacert /etc/bulkhead/pki/ca.crt "
 
 

@@ -28,48 +28,11 @@ Filters = dict[str, Callable[..., Any]]
 
 def test_pools_come_as_lists_with_their_names(filters: Filters) -> None:
     assert [pool["name"] for pool in filters["http_pools"](changed())] == ["web", "api"]
-    assert [(pool["name"], pool["listen_port"]) for pool in filters["tcp_pools"](changed())] == [
-        ("ssh", 2222)
-    ]
 
 
 def test_a_broken_application_is_refused_with_its_problems(filters: Filters) -> None:
     with pytest.raises(AnsibleFilterError, match=r"application\.pools\.web\.port: it is 70000"):
         filters["http_pools"](changed("pools", "web", "port", to=70000))
-
-
-def test_optional_fields_are_filled_in(filters: Filters) -> None:
-    application = changed("volumes")
-    assert filters["complete_application"](application)["volumes"] == []
-
-
-def test_the_most_specific_route_comes_first(filters: Filters) -> None:
-    routes = [
-        {"path": "/"},
-        {"path": "/api/", "header": {"name": "X-Canary", "value": "1"}},
-        {"header": {"name": "X-Canary", "value": "1"}},
-        {"host": "hg.example.org"},
-        {"host": "hg.example.org", "path": "/raw/"},
-        {"path": "/api/v2/"},
-    ]
-    application = changed("pools", "web", "routes", to=routes)
-    order = [
-        (route["pool"], route["host"], route["path"], route["header"] is not None)
-        for route in filters["pool_routes"](application)
-    ]
-    assert order == [
-        ("web", "hg.example.org", "/raw/", False),
-        ("web", "hg.example.org", "/", False),
-        ("web", None, "/api/v2/", False),
-        ("web", None, "/api/", True),
-        ("api", None, "/api/", False),
-        ("web", None, "/", True),
-        ("web", None, "/", False),
-    ]
-
-
-def test_the_longest_drain_is_over_all_kinds_of_pools(filters: Filters) -> None:
-    assert filters["longest_drain_deadline"](changed()) == 600
 
 
 def test_servers_are_named_by_their_internal_address(filters: Filters) -> None:

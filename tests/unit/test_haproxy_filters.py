@@ -116,6 +116,6 @@ def test_given_certificates_are_checked() -> None:
         "text",
         "keyless",
     ]
-    assert "does not belong" in problems[0]
-    assert "expired on" in problems[1]
+    assert "does not match" in problems[0]
+    assert "has expired" in problems[1]
     assert key not in "".join(problems)

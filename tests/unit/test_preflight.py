@@ -334,7 +334,7 @@ def test_a_given_pair_that_is_sound_is_taken() -> None:
     certificate, key = _pair("lb1")
     world = World()
     world.hosts["lb1"] |= {"pki_certificate": certificate, "pki_private_key": key}
-    world.common["haproxy_certificates"] = [{"certificate": certificate, "private_key": key}]
+    world.common["haproxy_certificates"] = [{"name": "x", "certificate": certificate, "key": key}]
     assert world.lines() == []
 
 
@@ -346,7 +346,7 @@ def test_a_certificate_of_another_key_is_refused(place: str) -> None:
     if place.startswith("hosts"):
         world.hosts["lb1"] |= {"pki_certificate": certificate, "pki_private_key": key}
     else:
-        world.common["haproxy_certificates"] = [{"certificate": certificate, "private_key": key}]
+        world.common["haproxy_certificates"] = [{"name": "x", "certificate": certificate, "key": key}]
     assert world.lines() == [
         f"{place}: the certificate CN=lb1 does not match its private key. Give the certificate and the key "
         "that were made together, in PEM form."

@@ -129,6 +129,12 @@ def test_git_decides_what_belongs_to_a_source_that_it_knows(source: Path) -> Non
     assert not [path for path in paths if path.startswith(".git/")]
 
 
+def test_a_git_that_does_not_answer_is_no_reason_to_take_everything(source: Path) -> None:
+    (source / ".git").write_text("gitdir: /nowhere\n")
+    with pytest.raises(SettingsError, match="git does not list the files of"):
+        source_files(source)
+
+
 @pytest.mark.parametrize("target", ["/etc/hostname", "../outside"])
 def test_a_link_that_leaves_the_source_is_refused(source: Path, target: str) -> None:
     (source / "leak").symlink_to(target)

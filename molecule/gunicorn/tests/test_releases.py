@@ -138,7 +138,8 @@ def test_a_switch_that_is_killed_serves_all_the_time_and_the_next_ends_it(
 def test_two_runs_at_once_are_refused(cluster: Cluster, serving: Release, second: Release) -> None:
     with ThreadPoolExecutor() as pool:
         running = pool.submit(cluster.program, f"switch {second.id}")
-        cluster.node("until grep -q switch /run/lock/bulkhead-release.lock; do sleep 0.05; done")
+        begun = f"grep -q 'switch {second.id}' /run/lock/bulkhead-release.lock"
+        cluster.node(f"until {begun}; do sleep 0.05; done")
         refused = cluster.program(f"switch {serving.id}", check=False)
         running.result()
     assert refused.code == 1
@@ -241,6 +242,17 @@ def test_restarted_sockets_and_a_boot_bring_the_current_release_back(
 def test_a_killed_gunicorn_comes_back_by_itself(cluster: Cluster, serving: Release) -> None:
     unit = f"example-web@{serving.id}"
     cluster.node(f"systemctl kill --signal=KILL --kill-whom=all {unit}")
+    cluster.wait_serving(serving.id)
+
+
+def test_a_reload_starts_what_is_between_two_starts(cluster: Cluster, serving: Release) -> None:
+    unit = f"example-web@{serving.id}"
+    main = f"systemctl show --property=MainPID --value {unit}"
+    told = cluster.node(
+        f"systemctl kill --signal=KILL --kill-whom=all {unit}; "
+        f'until test "$({main})" = 0; do sleep 0.01; done; {PROGRAM} reload'
+    )
+    assert f"restarted {unit}" in told.stdout
     cluster.wait_serving(serving.id)
 
 

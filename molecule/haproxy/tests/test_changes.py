@@ -88,7 +88,7 @@ def test_a_reload_of_a_broken_file_leaves_the_worker(client: Client, lb1: Host) 
         lb1.check_output("mv /root/kept.cfg /etc/haproxy/haproxy.cfg")
 
 
-def test_an_expired_certificate_is_refused_before_the_node_is_touched(tmp_path: Path) -> None:
+def test_a_certificate_that_cannot_be_served_is_refused_before_the_node_is_touched(tmp_path: Path) -> None:
     given = tmp_path / "given.json"
     given.write_text('{"haproxy_certificates": [{"name": "x", "certificate": "text", "key": "text"}]}')
     result = subprocess.run(
@@ -100,7 +100,7 @@ def test_an_expired_certificate_is_refused_before_the_node_is_touched(tmp_path: 
         check=False,
     )
     assert result.returncode != 0
-    assert "haproxy_certificates, name 'x': the certificate is not PEM" in result.stdout
+    assert "haproxy_certificates, name 'x': it is not a certificate in PEM form" in result.stdout
     assert "changed=0" in result.stdout
 
 

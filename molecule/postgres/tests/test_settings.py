@@ -2,10 +2,13 @@
 
 import json
 import ssl
+import subprocess
+from typing import Any
 
 import pytest
 import testinfra
 from cluster import (
+    APPLICATION,
     MEMBERS,
     Numbers,
     ask,
@@ -24,19 +27,29 @@ def started() -> dict[str, float]:
     return {member: float(superuser(member, STARTED)) for member in MEMBERS}
 
 
+def databases(connections: int) -> list[dict[str, Any]]:
+    """The inventory's, with another budget: in practice it grows together with max_connections."""
+    done = subprocess.run(["ansible-inventory", "--host", "db1"], check=True, capture_output=True, text=True)
+    return [{**each, "connections": connections} for each in json.loads(done.stdout)["postgres_databases"]]
+
+
 def change(connections: int) -> tuple[str | None, dict[str, float], Numbers]:
     """Who led, when each member had started, and what a client was told meanwhile."""
     wait_until_whole()
     old, before = leader(), started()
     with numbering(f"restart{connections}") as numbers:
-        run = converge(
-            "--tags", "postgres", "--extra-vars", json.dumps({"postgres_max_connections": connections})
-        )
+        variables = {
+            "postgres_max_connections": connections,
+            "postgres_databases": databases(connections // 4),
+        }
+        run = converge("--tags", "postgres", "--extra-vars", json.dumps(variables))
     assert run.returncode == 0, run.stdout[-4000:]
     wait_until_whole()
     print(f"\n{len(numbers.acknowledged)} rows acknowledged, longest gap {numbers.longest_gap:.1f} s")
     assert not [each for each in ask("cluster")["members"] if "pending_restart" in each]
     assert {superuser(member, "SHOW max_connections") for member in MEMBERS} == {str(connections)}
+    limit = f"SELECT rolconnlimit FROM pg_roles WHERE rolname = '{APPLICATION}'"
+    assert superuser(leader() or "", limit) == str(connections // 4)
     assert numbers.missing(leader() or "") == set()
     assert numbers.longest_gap < 20
     return old, before, numbers
