@@ -23,7 +23,7 @@ def report(what: str, numbers: Numbers) -> None:
 
 def assert_all_there(numbers: Numbers) -> None:
     for member in MEMBERS:
-        wait_until(lambda at=member: not numbers.missing(at), 15, f"every acknowledged row on {member}")
+        wait_until(lambda at=member: numbers.all_on(at), 60, f"every acknowledged row on {member}")
 
 
 def another_leads(than: str) -> bool:
