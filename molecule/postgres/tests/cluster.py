@@ -122,9 +122,7 @@ class Numbers:
     def all_on(self, member: str) -> bool:
         try:
             return not self.missing(member)
-        except (
-            AssertionError
-        ):  # PostgreSQL does not run there just now: a leader that lost its lead starts anew
+        except AssertionError:  # it does not run there just now: a leader that lost its lead starts anew
             return False
 
 
