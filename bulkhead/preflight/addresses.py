@@ -9,7 +9,7 @@ from bulkhead.problem import Problem, listed
 
 
 def check(cluster: Cluster) -> list[Problem]:
-    return [*_hosts(cluster), *_virtual(cluster)]
+    return [*_hosts(cluster), *_virtual(cluster), *_own(cluster)]
 
 
 def _hosts(cluster: Cluster) -> Iterator[Problem]:
@@ -98,15 +98,34 @@ def _virtual(cluster: Cluster) -> Iterator[Problem]:
             )
 
 
+def _own(cluster: Cluster) -> Iterator[Problem]:
+    """keepalived speaks from the load balancer's own address, on the interface that is in its network."""
+    for host in cluster.group("load_balancers"):
+        variables = cluster.hosts[host]
+        for name in ("node_address", "node_address_ipv6"):
+            address = variables.get(name)
+            if isinstance(address, str) and _is_address(address) and not _carries(variables, address):
+                yield Problem(
+                    cluster.where(f"hosts.{host}.{name}", address),
+                    f"the {name} {address} of load balancer {host} is in no network of it",
+                    address,
+                    f"Add its network to node_networks ({_networks(cluster, host)}), or correct the address.",
+                )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_whole(each: Any) -> bool:
     """Whether the schema has nothing to say of it; what it does say is reported there."""
     if not isinstance(each, Mapping) or not {"name", "address", "kind", "owner"} <= each.keys():
         return False
-    try:
-        ipaddress.ip_address(str(each["address"]))
-    except ValueError:
-        return False
-    return True
+    return _is_address(str(each["address"]))
 
 
 def _carries(variables: Mapping[str, Any], address: str) -> bool:

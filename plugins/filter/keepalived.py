@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bulkhead.shape import interface_of
 
+Networks = Sequence[Mapping[str, Any]]
+
 FIRST_PRIORITY = 250
 LARGEST_STEP = 20
 LAST_ROUTER_ID = 255
@@ -53,12 +55,32 @@ def own_address(host: str, family: int, name: str, hostvars: Mapping[str, Mappin
     return str(address)
 
 
+def vrrp_interface(host: str, address: str, peers: Mapping[str, str], networks: Networks) -> str:
+    """Where the load balancers hear one another. keepalived sends from this interface and no other, and who
+    is behind a router is not heard: each would take every address."""
+    try:
+        where = interface_of(address, networks)
+    except ValueError as error:
+        raise ValueError(
+            f"load balancer {host} tells the others from its own address that it lives, but {error}. "
+            "Add the network and its interface to node_networks, or correct the address"
+        ) from None
+    network = ipaddress.ip_interface(where["cidr"]).network
+    for peer, theirs in peers.items():
+        if ipaddress.ip_address(theirs) not in network:
+            raise ValueError(
+                f"load balancers {host} ({address}) and {peer} ({theirs}) have to hear each other without a "
+                f"router, and {theirs} is not in {network}. Give them own addresses in one network"
+            )
+    return str(where["interface"])
+
+
 def keepalived_instances(
     virtual_addresses: Sequence[Mapping[str, Any]],
     host: str,
     load_balancers: Sequence[str],
     hostvars: Mapping[str, Mapping[str, Any]],
-    node_networks: Sequence[Mapping[str, Any]],
+    node_networks: Networks,
 ) -> list[dict[str, Any]]:
     """One VRRP instance for each virtual address, as this host sees it."""
     instances = []
@@ -72,17 +94,18 @@ def keepalived_instances(
             )
         family = ipaddress.ip_address(entry["address"]).version
         where = interface_of(entry["address"], node_networks)
+        source = own_address(host, family, name, hostvars)
+        peers = {peer: own_address(peer, family, name, hostvars) for peer in load_balancers if peer != host}
         instances.append(
             {
                 "name": name,
                 "address": where["cidr"],
                 "interface": where["interface"],
+                "vrrp_interface": vrrp_interface(host, source, peers, node_networks),
                 "router_id": router_id,
                 "priority": priority(host, owner, load_balancers),
-                "source": own_address(host, family, name, hostvars),
-                "peers": [
-                    own_address(peer, family, name, hostvars) for peer in load_balancers if peer != host
-                ],
+                "source": source,
+                "peers": list(peers.values()),
             }
         )
     return instances

@@ -37,8 +37,12 @@ def balancers(count: int) -> dict[str, dict[str, str]]:
     }
 
 
+# The nodes' own addresses are in the first two.
+NETWORKS = {"192.0.2.0/24": "eth0", "2001:db8::/64": "eth0", "198.51.100.0/24": "eth1"}
+
+
 def inputs(addresses: dict[str, str], count: int = 2, **more: Any) -> dict[str, Any]:
-    networks = [{"interface": "eth0", "network": network} for network in ("192.0.2.0/24", "2001:db8::/64")]
+    networks = [{"interface": interface, "network": network} for network, interface in NETWORKS.items()]
     members = balancers(count)
     entries = [
         {"name": name, "address": address, "kind": "public", "owner": f"lb{1 + number % count}"}
@@ -53,6 +57,7 @@ CASES = {
     "lab": inputs(LAB),
     "ipv6": inputs({"public": "192.0.2.101", "public6": "2001:db8::101"}),
     "many": inputs({f"public{n}": f"192.0.2.{n}" for n in range(201, 251)}, 20),
+    "two networks": inputs({"internal": "192.0.2.101", "public": "198.51.100.101"}),
     "ordinary": inputs(LAB, keepalived_realtime_priority=0, keepalived_advertisement_seconds=0.3),
 }
 
@@ -98,6 +103,15 @@ def keepalived() -> Iterator[Check]:
 def test_keepalived_reads_it_without_a_word(name: str, keepalived: Check) -> None:
     said = keepalived(render(CASES[name]))
     assert (said.returncode, said.stdout + said.stderr) == (0, "")
+
+
+def test_it_speaks_where_the_peers_are_and_watches_the_other_interface_too() -> None:
+    internal, public = render(CASES["two networks"]).split("vrrp_instance ")[1:]
+    assert "    interface eth0\n" in internal
+    assert "    interface eth0\n" in public
+    assert "198.51.100.101/24 dev eth1\n" in public
+    assert "track_interface" not in internal
+    assert "    track_interface {\n        eth1\n    }\n" in public
 
 
 def test_an_edit_that_does_not_parse_is_refused(keepalived: Check) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from node_programs import program
 
 ROOT = Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location("keepalived_filters", ROOT / "plugins/filter/keepalived.py")
@@ -64,6 +65,49 @@ def test_an_ipv6_address_is_carried_between_ipv6_addresses() -> None:
     (found,) = seen_by("lb1", address("a", "2001:db8::101", "lb1"))
     assert found["peers"] == ["2001:db8::12", "2001:db8::13"]
     assert (found["address"], found["interface"]) == ("2001:db8::101/64", "eth1")
+
+
+def test_the_load_balancers_hear_each_other_where_their_own_addresses_are() -> None:
+    """As in the example of a production environment: public addresses on one interface, nodes on another."""
+    two = [
+        {"interface": "eth0", "network": "198.51.100.0/24"},
+        {"interface": "eth1", "network": "192.0.2.0/24"},
+    ]
+    entries = [address("a", "198.51.100.101", "lb1"), address("b", "192.0.2.101", "lb1")]
+    public, internal = instances(entries, "lb1", balancers, hostvars, two)
+    assert (public["address"], public["interface"]) == ("198.51.100.101/24", "eth0")
+    assert (internal["address"], internal["interface"]) == ("192.0.2.101/24", "eth1")
+    for found in (public, internal):
+        assert (found["vrrp_interface"], found["source"]) == ("eth1", "192.0.2.11")
+        assert found["peers"] == ["192.0.2.12", "192.0.2.13"]
+
+
+def test_an_own_address_in_no_network_of_the_node_is_refused() -> None:
+    only = [{"interface": "eth0", "network": "198.51.100.0/24"}]
+    said = "load balancer lb1 .* 192.0.2.11 is in none of the host's networks .*Add the network"
+    with pytest.raises(AnsibleFilterError, match=said):
+        instances([address("a", "198.51.100.101", "lb1")], "lb1", balancers, hostvars, only)
+
+
+def test_a_peer_behind_a_router_is_refused() -> None:
+    narrow = [{"interface": "eth0", "network": "192.0.2.0/24"}]
+    far = {**hostvars, "lb3": {"node_address": "203.0.113.13"}}
+    said = r"lb1 \(192.0.2.11\) and lb3 \(203.0.113.13\) .* 203.0.113.13 is not in 192.0.2.0/24"
+    with pytest.raises(AnsibleFilterError, match=said):
+        instances([address("a", "192.0.2.101", "lb1")], "lb1", balancers, far, narrow)
+
+
+def test_who_may_not_ask_keepalived_is_told_to_use_sudo(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    state = program("roles/keepalived/files/keepalived-state")
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / "keepalived.json"))
+
+    monkeypatch.setattr(state, "states", refuse)
+    with pytest.raises(SystemExit, match=r"keepalived.json'. Run it with sudo\."):
+        state.main()
 
 
 def test_router_ids_stay_when_an_address_goes() -> None:

@@ -209,6 +209,7 @@ CASES: dict[str, Callable[[World], None]] = {
     "a device is mounted twice": _volumes({}, {"id": "volume2", "export": "/srv/volume2"}),
     "a directory is exported twice": _volumes({}, {"id": "volume2", "device": "/dev/vdc"}),
     "a virtual address is in no network of a load balancer": _address(0, "address", "203.0.113.1"),
+    "a load balancer's own address is in no network of it": _host("lb2", "node_address", "198.51.100.12"),
     "a virtual address is also a host's": _address(0, "address", "192.0.2.13"),
     "a virtual address is there twice": _address(1, "address", "192.0.2.101"),
     "two virtual addresses have the same name": lambda world: world.common["virtual_addresses"].append(

@@ -16,6 +16,7 @@ addresses = {
     "public1": "198.18.13.101",
     "public2": "198.18.13.102",
     "internal": "198.18.13.103",
+    "second": "198.18.113.104",  # in a network in which this machine is not
     "public6": "fd00:198:18:13::101",
 }
 hold = "/run/keepalived/hold"
@@ -141,7 +142,7 @@ def moved(what: str, fault: Callable[[], object]) -> None:
 def test_each_address_is_on_exactly_one_node_and_answers() -> None:
     assert whole()
     for name, address in addresses.items():
-        if ":" not in address:  # this machine has no route to the nodes' IPv6 network
+        if address.startswith("198.18.13."):  # this machine has no route to the nodes' other networks
             with socket.create_connection((address, 80), timeout=2):
                 pass
         else:
@@ -189,11 +190,21 @@ def test_a_held_address_moves_alone_and_stays_when_the_hold_goes() -> None:
     gather("vrrp1")
     on("vrrp1", f"echo 1 > {hold}/public1")
     until(lambda: owners()["public1"] == ["vrrp2"], "public1 on vrrp2", LIMIT_SECONDS)
-    assert [owners()[name] for name in ("public2", "internal", "public6")] == [["vrrp1"]] * 3
+    assert [owners()[name] for name in ("public2", "internal", "second", "public6")] == [["vrrp1"]] * 4
     on("vrrp1", f"rm {hold}/public1")
     until(whole, "vrrp1 fit again")
     time.sleep(1)  # three times what an election takes: nothing may happen in it
     assert owners()["public1"] == ["vrrp2"]
+
+
+def test_an_address_leaves_an_interface_that_is_down_although_the_node_is_heard_on_another() -> None:
+    gather("vrrp1")
+    on("vrrp1", "ip link set eth1 down")
+    try:
+        until(lambda: owners()["second"] == ["vrrp2"], "second on vrrp2")
+        assert [owners()[name] for name in ("public1", "public2", "internal", "public6")] == [["vrrp1"]] * 4
+    finally:
+        on("vrrp1", "ip link set eth1 up")
 
 
 def test_a_node_whose_haproxy_does_not_answer_takes_nothing() -> None:
