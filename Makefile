@@ -45,9 +45,9 @@ infra: env ## The infra suite against the lab that is up
 	@$(LAB) pytest tests/infra
 
 .PHONY: prove
-prove: env image ## The long forms of the proofs: more rounds
+prove: env image ## The long forms of the proofs: more rounds, and the cluster under `linear`
 	@export BULKHEAD_PROOF=long
-	scripts/scenarios cluster
+	ANSIBLE_STRATEGY=linear scripts/scenarios cluster
 	scripts/scenarios $(SCENARIOS)
 
 .PHONY: docs
