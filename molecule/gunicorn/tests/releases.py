@@ -14,6 +14,7 @@ from typing import Any
 
 from bulkhead import inventory as inventories
 from bulkhead.connections import Connections, Result
+from bulkhead.errors import UnreachableError
 from bulkhead.inventory import ROOT, Inventory
 from bulkhead.release import Release, find_or_build, path_on_node
 
@@ -113,6 +114,17 @@ class Cluster:
         while (found := self.serving()) != release:
             assert time.monotonic() < limit, f"{release} does not serve, but: {found}"
             time.sleep(0.2)
+
+    def wait_ssh(self, seconds: float = 60) -> None:
+        """After a boot: sshd may come later than the application."""
+        limit = time.monotonic() + seconds
+        while True:
+            try:
+                self.node("true")
+            except UnreachableError:
+                assert time.monotonic() < limit, "app1 does not answer on SSH"
+            else:
+                return
 
     def pids(self, pool: str, release: str) -> list[str]:
         main = self.node(f"systemctl show --property=MainPID --value example-{pool}@{release}").stdout.strip()

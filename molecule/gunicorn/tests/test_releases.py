@@ -235,6 +235,7 @@ def test_restarted_sockets_and_a_boot_bring_the_current_release_back(
     subprocess.run(["podman", "restart", "--time", "20", name], check=True, capture_output=True)
     cluster.connections.close()
     cluster.wait_serving(serving.id, seconds=180)
+    cluster.wait_ssh()
     assert cluster.running() == [serving.id]
     assert cluster.running("api") == [serving.id]
 
