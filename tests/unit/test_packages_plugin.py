@@ -23,13 +23,13 @@ spec.loader.exec_module(plugin)
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs the plugin on a host of which dpkg tells `told`; answers with the result and what apt got."""
 
-    def go(told: list[str], **arguments: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def go(told: list[str], fails: int = 0, **arguments: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         given: list[dict[str, Any]] = []
 
         def execute(_: Any, module: str, module_args: dict[str, Any], **__: Any) -> dict[str, Any]:
             assert module == "ansible.builtin.apt"
             given.append(module_args)
-            return {"changed": True}
+            return {"failed": True, "msg": "no such package"} if len(given) <= fails else {"changed": True}
 
         monkeypatch.setattr(ActionBase, "run", lambda *_: {})
         monkeypatch.setattr(ActionBase, "_execute_module", execute)
@@ -59,6 +59,18 @@ def test_apt_is_asked_when_something_lacks(run: Any, told: list[str]) -> None:
     assert arguments["name"] == ["haproxy", "python3"]
     assert arguments["policy_rc_d"] == 101
     assert arguments["update_cache"] is True
+
+
+def test_an_index_of_today_is_tried_and_a_new_one_fetched_when_it_fails(run: Any) -> None:
+    result, given = run([], fails=1, name="haproxy")
+    assert [each["cache_valid_time"] for each in given] == [86_400, 0]
+    assert result == {"changed": True}
+
+
+def test_what_fails_with_a_new_index_has_failed(run: Any) -> None:
+    result, given = run([], fails=2, name="haproxy")
+    assert len(given) == 2
+    assert result["failed"]
 
 
 @pytest.mark.parametrize("name", [None, [], [7]])
