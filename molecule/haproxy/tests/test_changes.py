@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import ssl
 import subprocess
 import threading
 from pathlib import Path
@@ -56,6 +57,35 @@ def converge(**variables: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def test_a_renewed_certificate_is_served_and_nobody_is_refused(client: Client, lb1: Host) -> None:
+    def served() -> str:
+        return ssl.get_server_certificate((PUBLIC1, 443)).strip()
+
+    before, stop = served(), threading.Event()
+    results: list[int | str] = []
+
+    def ask() -> None:
+        while not stop.wait(0.05):
+            try:
+                results.append(client.get().status)
+            except OSError as error:
+                results.append(repr(error))
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    try:
+        lb1.check_output("rm /etc/bulkhead/pki/node.crt")
+        result = converge()
+    finally:
+        stop.set()
+        asker.join()
+    assert result.returncode == 0, result.stdout[-4000:]
+    after = served()
+    assert after != before
+    assert after in lb1.file("/etc/bulkhead/pki/node.crt").content_string
+    assert set(results) == {200}, {result: results.count(result) for result in set(results)}
 
 
 def test_a_template_edit_that_does_not_parse_changes_nothing(
