@@ -61,6 +61,13 @@ SECRETS = (
     Secret("postgres_replication_password", "password", "standbys that follow the primary"),
     Secret("postgres_rewind_password", "password", "pg_rewind, after a failover"),
     Secret("postgres_application_password", "password", "the application's own role in its database"),
+    Secret("rabbitmq_erlang_cookie", "password", "brokers and their tools, to each other"),
+    Secret("rabbitmq_application_password", "password", "the application's own user of the brokers"),
+    Secret(
+        "rabbitmq_operator_password",
+        "password",
+        "the brokers' user operator, who sees all and changes nothing",
+    ),
     Secret("haproxy_stats_password", "password", "HAProxy's statistics page and metrics"),
 )
 NAMES = frozenset({*(secret.name for secret in SECRETS), APPLICATION_SECRETS})

@@ -1,6 +1,16 @@
 """All of preflight: every rule, every problem, each once."""
 
-from bulkhead.preflight import addresses, arguments, capacity, certificates, groups, pools, secrets, variables
+from bulkhead.preflight import (
+    addresses,
+    arguments,
+    brokers,
+    capacity,
+    certificates,
+    groups,
+    pools,
+    secrets,
+    variables,
+)
 from bulkhead.preflight.cluster import Cluster
 from bulkhead.problem import Problem
 
@@ -10,6 +20,7 @@ RULES = (
     addresses.check,
     pools.check,
     capacity.check,
+    brokers.check,
     secrets.check,
     certificates.check,
     arguments.check,

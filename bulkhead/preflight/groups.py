@@ -5,6 +5,8 @@ from bulkhead.preflight.plays import rendered
 from bulkhead.problem import Problem, listed
 
 NEEDED = ("load_balancers", "app_servers", "databases", "builders")
+# An inventory may do without these: their plays then have no host, and that is no mistake.
+OPTIONAL = ("brokers",)
 
 
 def check(cluster: Cluster) -> list[Problem]:
@@ -19,8 +21,11 @@ def _empty(cluster: Cluster) -> list[Problem]:
             named[cluster.group_name(tier)] = cluster.where(
                 f"{tier}_group", cluster.variable(f"{tier}_group")
             )
+    absent = {cluster.group_name(tier) for tier in OPTIONAL} - cluster.groups.keys()
     for play in cluster.plays:
-        if play.pattern != "localhost" and not cluster.hosts_in(play):
+        if rendered(play.pattern, cluster.variable) in {"localhost", *absent}:
+            continue
+        if not cluster.hosts_in(play):
             named.setdefault(rendered(play.pattern, cluster.variable), play.file)
     for group, hosts in cluster.groups.items():
         if not hosts and group not in ("all", "ungrouped"):

@@ -1,0 +1,97 @@
+"""Each fault with a publisher and a consumer at work: every confirmed message comes."""
+
+from collections.abc import Iterator
+
+import pytest
+from cluster import LONG, MEMBERS, NODES, ask, attempt, node, numbering, podman, running, wait_until, wait_until_whole
+
+FREEZE_SECONDS = 60 if LONG else 12
+
+
+@pytest.fixture(autouse=True)
+def whole_cluster() -> Iterator[None]:
+    wait_until_whole()
+    yield
+    wait_until_whole()
+
+
+def leader(queue: str) -> str:
+    """The host whose broker leads the queue: the fault that hurts most."""
+    return str(ask("mq1", f"queues/forge/forge.{queue}")["leader"]).removeprefix("rabbit@")
+
+
+def test_a_broker_is_killed() -> None:
+    with numbering("killed") as numbers:
+        member = leader("killed")
+        node(member).check_output("systemctl kill --signal=KILL rabbitmq-server")
+        numbers.go_on()
+        wait_until_whole()
+        numbers.go_on()
+
+
+def test_a_broker_freezes() -> None:
+    with numbering("frozen") as numbers:
+        member = leader("frozen")
+        podman("pause", member)
+        try:
+            waited = numbers.go_on()
+            # What is proved is the freeze's length, so here the clock is the condition.
+            if waited < FREEZE_SECONDS:
+                numbers.go_on(int(20 * (FREEZE_SECONDS - waited)), seconds=FREEZE_SECONDS + 90)
+        finally:
+            podman("unpause", member)
+        wait_until_whole()
+        numbers.go_on()
+
+
+def test_a_broker_that_is_cut_off_stops_rather_than_diverge() -> None:
+    with numbering("cut") as numbers:
+        member = leader("cut")
+        others = [name for name in MEMBERS if name != member]
+        addresses = ", ".join(MEMBERS[name] for name in others)
+        cut = node(member)
+        cut.check_output(
+            "nft 'table ip cut { chain in { type filter hook input priority 0; ip saddr { %s } drop; };"
+            " chain out { type filter hook output priority 0; ip daddr { %s } drop; }; }'" % (addresses, addresses)
+        )
+        try:
+            numbers.go_on()
+            # Its clients still reach the host, and the broker takes nothing from them.
+            wait_until(
+                lambda: attempt(host=MEMBERS[member]).startswith("refused"), 90, f"{member} has stopped its listeners"
+            )
+            for other in others:
+                wait_until(lambda at=other: running(at) == NODES - {f"rabbit@{member}"}, 90, f"{other} goes on")
+            numbers.go_on()
+        finally:
+            cut.check_output("nft delete table ip cut")
+        wait_until_whole()
+        numbers.go_on()
+
+
+def test_publishers_wait_while_memory_is_short_and_go_on_afterwards() -> None:
+    broker = node("mq1")
+    with numbering("memory") as numbers:
+        set_limit = "rabbitmqctl --silent set_vm_memory_high_watermark "
+        before = broker.check_output("grep ^vm_memory_high_watermark /etc/rabbitmq/rabbitmq.conf").split()[-1]
+        broker.check_output(set_limit + "absolute 16MiB")
+        try:
+            for member in MEMBERS:  # one broker's alarm stops the publishers of all
+                wait_until(
+                    lambda at=member: any(each["mem_alarm"] for each in ask(at, "nodes")), 30, f"{member} knows"
+                )
+            standing = numbers.confirmed
+            wait_until(lambda: stands_still(numbers), 30, "publishers wait")
+            assert numbers.confirmed >= standing
+        finally:
+            broker.check_output(set_limit + f"absolute {before}")
+        numbers.go_on()
+
+
+def stands_still(numbers: object) -> bool:
+    """Nothing was confirmed between two looks that lie well apart."""
+    seen = numbers.confirmed  # type: ignore[attr-defined]
+    import time
+
+    time.sleep(3)
+    return bool(numbers.confirmed == seen)  # type: ignore[attr-defined]
