@@ -109,6 +109,16 @@ class Numbers:
         goal = self.confirmed + more
         return wait_until(lambda: self.confirmed >= goal, seconds, f"{more} more confirmed messages")
 
+    def stand_still(self, looks: int = 6, seconds: float = 60) -> None:
+        """Waits until nothing was confirmed between that many looks."""
+        seen: list[int] = []
+
+        def stands() -> bool:
+            seen.append(self.confirmed)
+            return len(seen) > looks and len(set(seen[-looks:])) == 1
+
+        wait_until(stands, seconds, "publishers wait")
+
 
 @contextmanager
 def numbering(name: str) -> Iterator[Numbers]:

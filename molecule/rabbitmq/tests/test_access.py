@@ -29,7 +29,10 @@ def test_not_without_tls(port: int) -> None:
 
 @pytest.mark.parametrize("port", [15672, 15692])
 def test_no_port_of_the_plugins_answers_without_tls(port: int) -> None:
-    assert "refused" in node("mq1").run(f"curl --silent --show-error http://{MEMBERS['mq1']}:{port}/").stderr.lower()
+    assert (
+        "refused"
+        in node("mq1").run(f"curl --silent --show-error http://{MEMBERS['mq1']}:{port}/").stderr.lower()
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,10 @@ def test_there_is_no_user_guest_and_no_common_virtual_host() -> None:
 
 
 def test_the_application_makes_what_it_and_celery_need() -> None:
-    own = [declare("forge.trial"), ("exchange_declare", {"exchange": "forge", "type": "topic", "durable": True})]
+    own = [
+        declare("forge.trial"),
+        ("exchange_declare", {"exchange": "forge", "type": "topic", "durable": True}),
+    ]
     delayed = {"x-dead-letter-exchange": "celery_delayed_0", "x-message-ttl": 1000}
     celery = [
         ("exchange_declare", {"exchange": "celery_delayed_0", "type": "topic", "durable": True}),
@@ -103,7 +109,9 @@ def test_the_operator_sees_and_changes_nothing() -> None:
 def test_no_strangers_certificate_joins_the_brokers() -> None:
     """A node's own certificate gets through; none, or one that its owner signed, does not."""
     member = node("mq2")
-    hello = f"(sleep 1) | openssl s_client -connect {MEMBERS['mq1']}:25672 -CAfile /etc/bulkhead/pki/ca.crt 2>&1 "
+    hello = (
+        f"(sleep 1) | openssl s_client -connect {MEMBERS['mq1']}:25672 -CAfile /etc/bulkhead/pki/ca.crt 2>&1 "
+    )
     pki = "-cert /etc/bulkhead/pki/node.crt -key /etc/bulkhead/pki/node.key"
     member.check_output(
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=mq2"

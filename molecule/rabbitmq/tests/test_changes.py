@@ -1,0 +1,69 @@
+"""What the role changes on a cluster that works, with a publisher and a consumer at it."""
+
+import ssl
+
+from cluster import MEMBERS, NODES, ask, converge, node, numbering, running, wait_until, wait_until_whole
+
+HOME = "/var/lib/rabbitmq"
+
+
+def started() -> dict[str, str]:
+    """When each broker began to run, as systemd has it."""
+    show = "systemctl show --property ActiveEnterTimestampMonotonic --value rabbitmq-server"
+    return {member: str(node(member).check_output(show)) for member in MEMBERS}
+
+
+def test_a_change_restarts_one_broker_at_a_time_and_a_lost_disk_joins_anew() -> None:
+    """And a cookie that others could read is mended on the way."""
+    wait_until_whole()
+    node("mq3").check_output(f"systemctl stop rabbitmq-server && rm -r {HOME}/mnesia")
+    node("mq2").check_output(f"chmod 0440 {HOME}/.erlang.cookie")
+    before = started()
+    fewest = len(NODES)
+    with numbering("restarted") as numbers:
+        run = converge("--extra-vars", '{"rabbitmq_heartbeat_seconds": 25}')
+        assert run.returncode == 0, run.stdout[-4000:]
+        for member in MEMBERS:
+            fewest = min(fewest, len(running(member)))
+        numbers.go_on()
+    wait_until_whole()
+    after = started()
+    assert all(after[member] != before[member] for member in MEMBERS)
+    assert fewest == len(NODES)
+    assert "ok" in run.stdout
+    for member in MEMBERS:
+        cookie = node(member).file(f"{HOME}/.erlang.cookie")
+        assert (cookie.mode, cookie.user) == (0o400, "rabbitmq")
+    queue = ask("mq3", "queues/forge/forge.restarted")
+    assert set(queue["members"]) == NODES  # the newcomer has its copy
+
+
+def test_a_new_certificate_is_shown_without_a_restart() -> None:
+    wait_until_whole()
+
+    def shown(port: int) -> str:
+        return ssl.get_server_certificate((MEMBERS["mq2"], port)).strip()
+
+    before, old = started(), shown(5671)
+    node("mq2").check_output("rm /etc/bulkhead/pki/node.crt")
+    run = converge("--limit", "mq2")
+    assert run.returncode == 0, run.stdout[-4000:]
+    new = node("mq2").file("/etc/bulkhead/pki/node.crt").content_string
+    assert old not in new
+    for port in (5671, 15671, 15691):
+        wait_until(lambda at=port: shown(at) in new, 30, f"port {port} shows the new certificate")
+    assert started()["mq2"] == before["mq2"]
+
+
+def test_no_broker_restarts_while_another_is_away() -> None:
+    wait_until_whole()
+    before = started()
+    node("mq2").check_output("systemctl stop rabbitmq-server")
+    try:
+        run = node("mq1").run("/usr/local/lib/bulkhead/rabbitmq-member restart --wait 1")
+    finally:
+        node("mq2").check_output("systemctl start rabbitmq-server")
+    assert run.rc == 3
+    assert "rabbit@mq2 is not running" in run.stderr
+    assert started()["mq1"] == before["mq1"]
+    wait_until_whole()
