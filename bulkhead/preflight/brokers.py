@@ -57,9 +57,9 @@ def _names(cluster: Cluster, members: list[str]) -> Iterator[Problem]:
     if long and short:
         yield Problem(
             _group(cluster),
-            f"{listed(long)} has a dot in its name and {listed(short)} has none; Erlang connects no such two",
+            f"of the brokers {listed(members)} some have a dot in their name and some have none",
             long[0],
-            "Name all brokers in one way.",
+            "Name all in one way: Erlang does not connect the two kinds.",
         )
     seen: dict[str, str] = {}
     for host in members:
@@ -76,17 +76,20 @@ def _names(cluster: Cluster, members: list[str]) -> Iterator[Problem]:
 def _resolvable(cluster: Cluster, members: list[str]) -> Iterator[Problem]:
     """Names need no DNS where role base writes /etc/hosts, from base_hosts."""
     with_base = cluster.hosts_with("base")
+    blind: dict[str, list[str]] = {}
     for host in members:
         given = cluster.hosts[host].get("base_hosts")
         names = given if isinstance(given, list) else list(cluster.hosts)
-        unknown = [other for other in members if host not in with_base or other not in names]
-        if unknown:
-            yield Problem(
-                f"hosts.{host}",
-                f"{host} cannot resolve the brokers {listed(unknown)}: role base writes no such names there",
-                host,
-                "Give every broker role base, with every broker in base_hosts.",
-            )
+        for other in members:
+            if host not in with_base or other not in names:
+                blind.setdefault(other, []).append(host)
+    for other, hosts in blind.items():
+        yield Problem(
+            f"hosts.{other}",
+            f"the broker {other} has a name that {listed(hosts)} cannot resolve",
+            other,
+            "Give every broker role base, which writes /etc/hosts, with every broker in base_hosts.",
+        )
 
 
 def _cookie(cluster: Cluster, members: list[str]) -> Iterator[Problem]:

@@ -166,6 +166,27 @@ def _volumes(*volumes: dict[str, Any]) -> Callable[[World], None]:
     return change
 
 
+def _brokers(*hosts: str, cookie: Any = ..., **variables: Any) -> Callable[[World], None]:
+    """A tier of brokers, with something wrong about it."""
+
+    def change(world: World) -> None:
+        world.groups["brokers"] = list(hosts)
+        world.plays.append(Play("playbooks/brokers.yml", "brokers", ("rabbitmq",)))
+        world.specs["rabbitmq"] = {}
+        for number, host in enumerate(hosts, start=51):
+            address = f"192.0.2.{number}"
+            world.hosts[host] = {
+                "ansible_host": address,
+                "node_address": address,
+                "node_memory_megabytes": 1024,
+                **variables,
+            }
+        if cookie is not ...:
+            world.common["rabbitmq_erlang_cookie"] = cookie
+
+    return change
+
+
 def _no_secrets(world: World) -> None:
     del world.common["pki_ca_key"]
     world.common["application_secrets"].clear()
@@ -231,6 +252,17 @@ CASES: dict[str, Callable[[World], None]] = {
         Play("playbooks/workers.yml", "{{ workers_group | default('workers') }}", ("celery",))
     ),
     "the number of etcd members is even": _group("databases", ["db1", "db2"]),
+    "the number of brokers is even": _brokers("mq1", "mq2"),
+    "a broker's name is no host name": _brokers("mq1", "mq_2", "mq3"),
+    "brokers have names of two kinds": _brokers("mq1", "mq2", "mq3.example.org"),
+    "two brokers have one name": _brokers("mq1", "mq2", "MQ2"),
+    "a broker cannot resolve another's name": _brokers("mq1", "mq2", "mq3", base_hosts=["mq1", "mq2"]),
+    "the cookie is too short": _brokers("mq1", cookie="short"),
+    "the cookie has a character that a file's end may cut off": _brokers(
+        "mq1", cookie="0123456789" * 4 + "\n"
+    ),
+    "a broker's memory leaves no room": _brokers("mq1", rabbitmq_memory_watermark_megabytes=900),
+    "a broker has too little memory": _brokers("mq1", node_memory_megabytes=256),
     "secrets are missing": _no_secrets,
 }
 
@@ -239,6 +271,24 @@ DOCUMENTED = dict(
         r"^- (.+)\n\n {6}(.+)$", (ROOT / "docs/application.md").read_text(encoding="utf-8"), re.MULTILINE
     )
 )
+
+
+def test_an_environment_may_have_brokers_or_none() -> None:
+    world = World()
+    world.plays.append(Play("playbooks/brokers.yml", "brokers", ("rabbitmq",)))
+    assert world.lines() == []
+    world = World()
+    _brokers("mq1", "mq2", "mq3")(world)
+    assert world.lines() == []
+
+
+def test_brokers_with_two_cookies_would_refuse_each_other() -> None:
+    world = World()
+    _brokers("mq1", "mq2", "mq3")(world)
+    world.hosts["mq2"]["rabbitmq_erlang_cookie"] = "0123456789" * 4
+    (line,) = world.lines()
+    assert line.startswith("rabbitmq_erlang_cookie: the brokers have different cookies")
+    assert "0123" not in line
 
 
 @pytest.mark.parametrize("name", CASES)

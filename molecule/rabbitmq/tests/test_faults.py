@@ -17,6 +17,12 @@ from cluster import (
     wait_until_whole,
 )
 
+CUT = [
+    "nft add table ip cut",
+    "nft add chain ip cut in '{ type filter hook input priority 0; }'",
+    "nft add chain ip cut out '{ type filter hook output priority 0; }'",
+]
+DROP = ["in ip saddr {} drop", "out ip daddr {} drop"]
 FREEZE_SECONDS = 60 if LONG else 12
 
 
@@ -60,12 +66,12 @@ def test_a_broker_that_is_cut_off_stops_rather_than_diverge() -> None:
     with numbering("cut") as numbers:
         member = leader("cut")
         others = [name for name in MEMBERS if name != member]
-        addresses = ", ".join(MEMBERS[name] for name in others)
         cut = node(member)
         cut.check_output(
-            "nft 'table ip cut { chain in { type filter hook input priority 0; ip saddr { %s } drop; };"
-            " chain out { type filter hook output priority 0; ip daddr { %s } drop; }; }'"
-            % (addresses, addresses)
+            " && ".join(
+                CUT
+                + [f"nft add rule ip cut {rule.format(MEMBERS[other])}" for other in others for rule in DROP]
+            )
         )
         try:
             numbers.go_on()
