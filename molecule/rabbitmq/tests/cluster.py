@@ -61,7 +61,7 @@ def replicas_are_whole() -> bool:
     """Every quorum queue has a copy on every broker, and all of them are online."""
     queues = ask("mq1", f"queues/{APPLICATION}")
     return isinstance(queues, list) and all(
-        set(each["online"]) == NODES for each in queues if each["type"] == "quorum"
+        set(each.get("online", [])) == NODES for each in queues if each["type"] == "quorum"
     )
 
 
