@@ -1,0 +1,106 @@
+"""A broker's restart: what has to be true before, what is done, and how it ends when something is not."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+from node_programs import program
+
+CRITICAL = "rabbitmq-diagnostics check_if_node_is_quorum_critical"
+DRAIN = "rabbitmq-upgrade drain"
+REVIVE = "rabbitmq-upgrade revive"
+RESTART = "systemctl restart rabbitmq-server.service"
+NODES = ["rabbit@mq1", "rabbit@mq2", "rabbit@mq3"]
+
+
+class Host:
+    """Answers the program's commands, and keeps those that change something."""
+
+    def __init__(self) -> None:
+        self.running = NODES
+        self.partitions: dict[str, Any] = {}
+        self.refused: set[str] = set()
+        self.active = "active"
+        self.done: list[str] = []
+
+    def run(self, *command: str, seconds: int = 0) -> subprocess.CompletedProcess[str]:
+        words = " ".join(word for word in command if word != "--silent")
+        code = 1 if words in self.refused else 0
+        if words.startswith("rabbitmqctl cluster_status"):
+            known = {
+                "disk_nodes": NODES, "ram_nodes": [], "running_nodes": self.running,
+                "partitions": self.partitions, "alarms": [],
+            }  # fmt: skip
+            return subprocess.CompletedProcess(command, code, json.dumps(known), "")
+        if words.startswith("systemctl is-active"):
+            return subprocess.CompletedProcess(command, 0, f"{self.active}\n", "")
+        if words in (DRAIN, REVIVE, RESTART):
+            self.done.append(words)
+        return subprocess.CompletedProcess(command, code, "", "no" if code else "")
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+@pytest.fixture
+def member(host: Host, monkeypatch: pytest.MonkeyPatch) -> Any:
+    module = program("roles/rabbitmq/files/rabbitmq-member")
+    monkeypatch.setattr(module, "run", host.run)
+    monkeypatch.setattr(module.time, "sleep", lambda _seconds: None)
+    return module
+
+
+def test_a_restart_drains_restarts_and_revives(host: Host, member: Any) -> None:
+    member.restart(0)
+    assert host.done == [DRAIN, RESTART, REVIVE]
+
+
+def test_a_broker_that_is_down_is_started_without_asking(host: Host, member: Any) -> None:
+    host.active = "failed"
+    host.refused = {CRITICAL}
+    member.restart(0)
+    assert host.done == [RESTART, REVIVE]
+
+
+def test_nothing_is_touched_while_another_is_away(host: Host, member: Any) -> None:
+    host.running = NODES[:2]
+    with pytest.raises(member.RefusedError, match="rabbit@mq3 is not running"):
+        member.restart(0)
+    assert host.done == []
+
+
+def test_nothing_is_touched_while_the_cluster_is_cut(host: Host, member: Any) -> None:
+    host.partitions = {"rabbit@mq1": ["rabbit@mq2"]}
+    with pytest.raises(member.RefusedError, match="partitioned"):
+        member.restart(0)
+    assert host.done == []
+
+
+def test_nothing_is_touched_while_a_queue_needs_it(host: Host, member: Any) -> None:
+    host.refused = {CRITICAL}
+    with pytest.raises(member.RefusedError, match="majority"):
+        member.restart(0)
+    assert host.done == []
+
+
+def test_a_drain_that_fails_is_taken_back(host: Host, member: Any) -> None:
+    host.refused = {DRAIN}
+    with pytest.raises(member.RefusedError, match="could not be drained"):
+        member.restart(0)
+    assert host.done == [DRAIN, REVIVE]
+
+
+def test_a_broker_that_does_not_come_back_is_no_success(host: Host, member: Any) -> None:
+    host.refused = {RESTART}
+    with pytest.raises(member.FailedError, match="did not start"):
+        member.restart(0)
+
+
+def test_a_broker_that_has_not_caught_up_is_no_success(host: Host, member: Any) -> None:
+    host.refused = {"rabbitmq-upgrade await_online_quorum_plus_one --timeout 30"}
+    with pytest.raises(member.FailedError, match="no copy to spare"):
+        member.restart(0)
+    assert host.done == [DRAIN, RESTART, REVIVE]
