@@ -167,11 +167,12 @@ def numbering(name: str) -> Iterator[Numbers]:
 
 # Connects, does what the settings say, and prints what came of it.
 TRY = """
-import amqp, json, ssl, sys
+import amqp, json, sys
 given = json.loads(sys.stdin.readline())
 tls = None
 if given["tls"]:
-    tls = {"context": ssl.create_default_context(cadata=given["authority"]), "server_hostname": given["host"]}
+    context = {"cadata": given["authority"], "check_hostname": True}
+    tls = {"context": context, "server_hostname": given["host"]}
 connection = amqp.Connection(
     host="%s:%d" % (given["host"], given["port"]), userid=given["user"], password=given["password"],
     virtual_host=given["virtual_host"], ssl=tls, login_method=given["mechanism"],
