@@ -183,6 +183,10 @@ try:
     channel = connection.channel()
     for name, arguments in given["calls"]:
         getattr(channel, name)(**arguments)
+    if given["refuse"]:  # publishes a message, and gives it back as often as it comes
+        channel.basic_publish_confirm(amqp.Message("x"), routing_key=given["refuse"])
+        while message := channel.basic_get(given["refuse"]):
+            channel.basic_reject(message.delivery_tag, True)
     print("in")
     connection.close()
 except Exception as error:
@@ -202,6 +206,7 @@ def attempt(*calls: tuple[str, dict[str, Any]], **changes: Any) -> str:
         "mechanism": "PLAIN",
         "authority": SECRETS["pki_ca_certificate"],
         "calls": calls,
+        "refuse": None,
         **changes,
     }
     command = ["ssh", "-F", str(STATE / "ssh_config"), "client1", f"python3 -c '{TRY}'"]

@@ -4,7 +4,7 @@ import uuid
 from typing import Any
 
 import pytest
-from cluster import APPLICATION, MEMBERS, SECRETS, ask, attempt, node
+from cluster import APPLICATION, MEMBERS, SECRETS, ask, attempt, node, wait_until
 
 from bulkhead import secrets
 
@@ -85,6 +85,18 @@ def test_a_queue_is_a_quorum_queue_unless_asked_otherwise() -> None:
 )
 def test_the_application_does_nothing_else(call: tuple[str, dict[str, Any]]) -> None:
     assert "ACCESS_REFUSED" in attempt(call)
+
+
+def test_a_message_that_nobody_takes_ends_among_the_dead_letters() -> None:
+    """The clients' program ends: the queue has given the message up."""
+
+    def letters() -> int:
+        return int(ask("mq1", f"queues/{APPLICATION}/dead_letters").get("messages", 0))
+
+    before = letters()
+    assert attempt(declare("forge.refused"), refuse="forge.refused") == "in"
+    wait_until(lambda: letters() == before + 1, 30, "the message is among the dead letters")
+    assert attempt(("queue_delete", {"queue": "forge.refused", "if_empty": True})) == "in"
 
 
 def test_the_application_enters_no_other_virtual_host_and_no_management() -> None:
