@@ -96,7 +96,7 @@ def test_a_message_that_nobody_takes_ends_among_the_dead_letters() -> None:
     before = letters()
     assert attempt(declare("forge.refused"), refuse="forge.refused") == "in"
     wait_until(lambda: letters() == before + 1, 30, "the message is among the dead letters")
-    assert attempt(("queue_delete", {"queue": "forge.refused", "if_empty": True})) == "in"
+    assert attempt(("queue_delete", {"queue": "forge.refused"})) == "in"
 
 
 def test_the_application_enters_no_other_virtual_host_and_no_management() -> None:

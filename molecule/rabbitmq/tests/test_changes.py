@@ -6,6 +6,7 @@ import ssl
 from cluster import MEMBERS, NODES, ask, converge, node, numbering, wait_until, wait_until_whole
 
 HOME = "/var/lib/rabbitmq"
+CHANGE = '{"rabbitmq_heartbeat_seconds": 25}'
 
 
 def times(member: str, *names: str) -> list[int]:
@@ -27,7 +28,7 @@ def test_a_change_restarts_one_broker_at_a_time_and_a_lost_disk_joins_anew() -> 
     node("mq2").check_output(f"chmod 0440 {HOME}/.erlang.cookie")
     before = started()
     with numbering("restarted") as numbers:
-        run = converge("--extra-vars", '{"rabbitmq_heartbeat_seconds": 25}')
+        run = converge("--extra-vars", CHANGE)
         assert run.returncode == 0, run.stdout[-4000:]
         numbers.go_on()
     wait_until_whole()
@@ -50,7 +51,7 @@ def test_a_new_certificate_is_shown_without_a_restart() -> None:
 
     before, old = started(), shown(5671)
     node("mq2").check_output("rm /etc/bulkhead/pki/node.crt")
-    run = converge("--limit", "mq2")
+    run = converge("--limit", "mq2", "--extra-vars", CHANGE)
     assert run.returncode == 0, run.stdout[-4000:]
     new = node("mq2").file("/etc/bulkhead/pki/node.crt").content_string
     assert old not in new
