@@ -183,6 +183,12 @@ class Application(Model):
     source: RelativePath = Field(description="Directory of the source, relative to the project's root.")
     requirements: RelativePath = Field(description="Locked requirements with hashes, relative to `source`.")
     wsgi: WsgiEntry = Field(description="`module:callable` that Gunicorn loads.")
+    celery: WsgiEntry | None = Field(
+        None, description="`module:app` that Celery loads; needed as soon as there are queues."
+    )
+    beat: Command | None = Field(
+        None, description="Command of the scheduler on worker nodes; needed as soon as there are schedules."
+    )
     environment: dict[VariableName, Text] = Field(
         default_factory=dict,
         description="Settings that are the same everywhere and no secret; numbers in quotes.",

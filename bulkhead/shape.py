@@ -10,6 +10,11 @@ from typing import Any
 from bulkhead.application import Application, Pool, parse
 from bulkhead.problem import Problem
 
+# A queue's own process, which starts and watches those that work.
+QUEUE_PARENT_MEGABYTES = 96
+# A Django application has about as much before it does anything; with less it would be replaced at each task.
+QUEUE_CHILD_MEGABYTES = 96
+
 
 class InvalidError(ValueError):
     """The data is not fit to be shaped; the message is the list of problems."""
@@ -34,6 +39,21 @@ def http_pools(raw: Any) -> list[dict[str, Any]]:
 
 def _named(name: str, pool: Pool) -> dict[str, Any]:
     return {"name": name, **pool.model_dump(mode="json")}
+
+
+def queues(raw: Any) -> list[dict[str, Any]]:
+    """The queues as a list, each with its `name` and every field; the first is the application's default."""
+    return [{"name": name, **queue.model_dump()} for name, queue in application_of(raw).queues.items()]
+
+
+def schedules(raw: Any) -> list[dict[str, Any]]:
+    """The schedules as a list, each with its `name` and every field."""
+    return [{"name": name, **entry.model_dump()} for name, entry in application_of(raw).schedules.items()]
+
+
+def queue_child_megabytes(queue: Mapping[str, Any]) -> int:
+    """What each process of a queue may come to before it is replaced: its share of the queue's memory."""
+    return int((queue["memory_megabytes"] - QUEUE_PARENT_MEGABYTES) // queue["concurrency"])
 
 
 def node_servers(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -65,13 +85,14 @@ def database_connections(raw: Any, app_servers: int, workers: int = 0) -> dict[s
     """Connections that the application may hold at its worst moment, by cause, and their `total`.
 
     Every thread of a Gunicorn pool holds one, every process of a pool one more for its readiness check, and
-    every process of a queue one. While a release is switched, one application node at a time runs the new
-    instance of its pools beside the old.
+    every process of a queue one, and the scheduler of a worker node two (its own and the outbox's). While a
+    release is switched, one node at a time runs the new instances beside the old.
     """
     application = application_of(raw)
     node = sum(pool.workers * (pool.threads + 1) for pool in application.http_pools.values())
-    worker = sum(queue.concurrency for queue in application.queues.values())
-    parts = {"pools": node * app_servers, "switch": node if app_servers else 0, "queues": worker * workers}
+    worker = sum(queue.concurrency for queue in application.queues.values()) + (2 if application.beat else 0)
+    switch = max(node if app_servers else 0, worker if workers else 0)
+    parts = {"pools": node * app_servers, "switch": switch, "queues": worker * workers}
     return {**parts, "total": sum(parts.values())}
 
 
@@ -93,6 +114,9 @@ def postgres_sizing(node_memory_megabytes: int, max_connections: int) -> dict[st
 
 FILTERS = (
     http_pools,
+    queues,
+    schedules,
+    queue_child_megabytes,
     node_servers,
     addresses_of_kind,
     interface_of,

@@ -5,7 +5,12 @@ from collections.abc import Iterator
 from bulkhead.application import Application
 from bulkhead.preflight.cluster import Cluster
 from bulkhead.problem import Problem
-from bulkhead.shape import database_connections
+from bulkhead.shape import (
+    QUEUE_CHILD_MEGABYTES,
+    QUEUE_PARENT_MEGABYTES,
+    database_connections,
+    queue_child_megabytes,
+)
 
 # What the system, sshd and the journal need beside the services.
 SYSTEM_MEGABYTES = 256
@@ -15,7 +20,11 @@ def check(cluster: Cluster) -> list[Problem]:
     application = cluster.application
     if application is None:
         return []
-    return [*_connections(cluster, application), *_memory(cluster, application)]
+    return [
+        *_connections(cluster, application),
+        *_memory(cluster, application),
+        *_children(cluster, application),
+    ]
 
 
 def _connections(cluster: Cluster, application: Application) -> Iterator[Problem]:
@@ -45,7 +54,7 @@ def _memory(cluster: Cluster, application: Application) -> Iterator[Problem]:
     for tier, needed, reason in (
         # While a release is switched, the old and the new instance run side by side.
         ("app_servers", 2 * pools, f"twice the pools' {pools} (two instances while a release is switched)"),
-        ("workers", queues, f"the queues' {queues}"),
+        ("workers", 2 * queues, f"twice the queues' {queues} (two instances while a release is switched)"),
     ):
         total = needed + SYSTEM_MEGABYTES
         for host in cluster.group(tier):
@@ -58,3 +67,17 @@ def _memory(cluster: Cluster, application: Application) -> Iterator[Problem]:
                     str(memory),
                     "Lower memory_megabytes in the application, or give the host more.",
                 )
+
+
+def _children(cluster: Cluster, application: Application) -> Iterator[Problem]:
+    for name, queue in application.queues.items():
+        share = queue_child_megabytes(queue.model_dump())
+        if share < QUEUE_CHILD_MEGABYTES:
+            needed = QUEUE_PARENT_MEGABYTES + queue.concurrency * QUEUE_CHILD_MEGABYTES
+            yield Problem(
+                cluster.where(f"application.queues.{name}.memory_megabytes", queue.memory_megabytes),
+                f"the queue {name} has {queue.memory_megabytes} megabytes for {queue.concurrency} processes: "
+                f"each would have {max(share, 0)}, and needs {QUEUE_CHILD_MEGABYTES}",
+                str(queue.memory_megabytes),
+                f"Raise it to {needed} or more, or lower concurrency.",
+            )

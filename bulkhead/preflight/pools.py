@@ -11,6 +11,8 @@ from bulkhead.problem import Problem, listed
 # HAProxy gives a client up that has sent nothing for this long (templates/haproxy/defaults.cfg.j2).
 CLIENT_TIMEOUT_SECONDS = 60
 HTTP_PORTS = (80, 443)
+# Settings that the roles work out; a second source would win in silence on some nodes.
+DERIVED = ("DATABASE_", "BROKER_", "ETCD_")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def check(cluster: Cluster) -> list[Problem]:
         _times,
         _servers,
         _environment,
+        _programs,
         _schedules,
         _volumes,
     )
@@ -155,10 +158,10 @@ def _environment(cluster: Cluster, application: Application) -> Iterator[Problem
     )
     for path, settings in sources:
         for name in settings:
-            if name.startswith("DATABASE_"):
+            if name.startswith(DERIVED):
                 yield Problem(
                     f"{path}.{name}",
-                    f"{name} is set, and DATABASE_* come from the inventory",
+                    f"{name} is set, and {name.partition('_')[0]}_* come from the inventory",
                     name,
                     "Take it out: the application nodes get it by themselves.",
                 )
@@ -169,6 +172,27 @@ def _environment(cluster: Cluster, application: Application) -> Iterator[Problem
                     name,
                     "Take it out of one of the two.",
                 )
+
+
+def _programs(cluster: Cluster, application: Application) -> Iterator[Problem]:
+    for field, kind, example in (
+        ("celery", "queues", f"{application.name}.celery:app"),
+        ("beat", "schedules", "[python, manage.py, beat]"),
+    ):
+        if getattr(application, kind) and getattr(application, field) is None:
+            yield Problem(
+                _at(cluster, kind),
+                f"there are {kind}, and the application does not say what runs them",
+                field,
+                f"Give application.{field}, for example {example}.",
+            )
+    if application.queues and not cluster.group("workers"):
+        yield Problem(
+            _at(cluster, "queues"),
+            f"no worker serves {listed(application.queues)}",
+            "queues",
+            f"Add hosts to the group {cluster.group_name('workers')}, or take the queues out.",
+        )
 
 
 def _schedules(cluster: Cluster, application: Application) -> Iterator[Problem]:

@@ -31,7 +31,7 @@ QUEUE = {
     "prefetch": 1,
     "soft_time_limit_seconds": 50,
     "time_limit_seconds": 60,
-    "memory_megabytes": 256,
+    "memory_megabytes": 384,
     "drain_deadline_seconds": 90,
 }
 SCHEDULE = {"task": "forge.housekeeping", "queue": "default", "every_seconds": 3600, "missed": "catch_up"}

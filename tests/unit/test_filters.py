@@ -71,9 +71,27 @@ def test_connections_count_threads_processes_and_the_switch(filters: Filters) ->
     assert filters["database_connections"](application, 2, 2) == {
         "pools": 30,
         "switch": 15,
-        "queues": 6,
-        "total": 51,
+        "queues": 10,
+        "total": 55,
     }
+
+
+def test_a_scheduler_holds_two_connections_on_each_worker_node(filters: Filters) -> None:
+    application = {**changed("queues", "default", to={**QUEUE, "concurrency": 20}), "beat": ["beat"]}
+    # Now a worker node that switches needs more than an application node: 20 and 2.
+    budget = filters["database_connections"](application, 2, 2)
+    assert (budget["queues"], budget["switch"]) == (44, 22)
+
+
+def test_queues_and_schedules_come_as_lists_with_their_names(filters: Filters) -> None:
+    application = changed()
+    assert filters["queues"](application) == [{"name": "default", **QUEUE}]
+    (schedule,) = filters["schedules"](application)
+    assert (schedule["name"], schedule["every_seconds"], schedule["cron"]) == ("housekeeping", 3600, None)
+
+
+def test_the_processes_of_a_queue_share_what_its_parent_leaves(filters: Filters) -> None:
+    assert filters["queue_child_megabytes"](QUEUE) == (384 - 96) // 2
 
 
 @pytest.mark.parametrize("megabytes", [512, 1024, 2048, 65536])

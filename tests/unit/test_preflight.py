@@ -159,6 +159,16 @@ def _add(part: str, name: str, value: Any) -> Callable[[World], None]:
     return change
 
 
+def _queue(fields: dict[str, Any]) -> Callable[[World], None]:
+    """A queue, and a worker node that serves it."""
+
+    def change(world: World) -> None:
+        world.application["queues"]["default"] = {**QUEUE, **fields}
+        world.groups["workers"] = ["app1"]
+
+    return change
+
+
 def _volumes(*volumes: dict[str, Any]) -> Callable[[World], None]:
     def change(world: World) -> None:
         world.application["volumes"] += [{**VOLUME, **volume} for volume in volumes]
@@ -215,15 +225,19 @@ CASES: dict[str, Callable[[World], None]] = {
     "Gunicorn's timeout is not below HAProxy's": _pool("web", "timeout_seconds", 35),
     "a drain would cut requests": _pool("web", "drain_deadline_seconds", 30),
     "a request waits longer than its client may": _pool("web", "queue_timeout_seconds", 60),
-    "a task's limits are in the wrong order": _add(
-        "queues", "default", {**QUEUE, "soft_time_limit_seconds": 60}
-    ),
-    "a drain would end tasks": _add("queues", "default", {**QUEUE, "drain_deadline_seconds": 60}),
+    "a task's limits are in the wrong order": _queue({"soft_time_limit_seconds": 60}),
+    "a drain would end tasks": _queue({"drain_deadline_seconds": 60}),
     "more servers are to be healthy than there are": _pool("web", "min_healthy", 3),
     "a database setting is given by hand": lambda world: world.application["environment"].update(
         DATABASE_HOST="db1"
     ),
     "a setting is a secret too": _common("application_environment", {"DJANGO_SECRET_KEY": "insecure"}),
+    "nothing is said to run the queues": lambda world: (
+        _queue({})(world),
+        world.application.pop("celery"),
+    ),
+    "no worker serves a queue": _add("queues", "default", QUEUE),
+    "a queue's processes do not fit its memory": _queue({"concurrency": 4}),
     "a schedule uses a queue that is not there": _add("schedules", "housekeeping", SCHEDULE),
     "a volume's filer is no filer": _volumes({"filer": "nfs9"}),
     "two volumes have the same id": _volumes({}, {"device": "/dev/vdc", "export": "/srv/volume2"}),

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.db import DEFAULT_DB_ALIAS, connections
 
+from forge.celery import short_connection
 from forge.health import Scope, check
 
 
@@ -39,6 +40,26 @@ def database() -> str:
     return "the primary answers"
 
 
+@check("broker", Scope.SHARED)
+def broker() -> str:
+    """Pages go on without it: their jobs wait in the database."""
+    global _kept_broker
+    if not settings.BROKER_URLS:
+        return "no broker is configured: jobs wait in the database"
+    kept, _kept_broker = _kept_broker, None  # given back only when it has answered
+    try:
+        if kept is None:
+            kept = short_connection()
+        # A question that goes to the broker and back. The exchange is RabbitMQ's own.
+        kept.default_channel.exchange_declare("amq.topic", "topic", passive=True)
+    except Exception:
+        if kept is not None:
+            kept.collect(socket_timeout=0.1)
+        raise
+    _kept_broker = kept
+    return f"{kept.hostname} answers"
+
+
 def _database_connection():
     """One connection for this check, kept from probe to probe: connecting costs TLS and SCRAM each time."""
     global _kept_connection
@@ -49,3 +70,4 @@ def _database_connection():
 
 
 _kept_connection = None
+_kept_broker = None

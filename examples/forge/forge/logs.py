@@ -7,7 +7,7 @@ import logging
 from django.conf import settings
 
 # What callers may add with `extra=`; anything else in a record is Python's own.
-EXTRA_FIELDS = ("account", "repository", "client", "status_code")
+EXTRA_FIELDS = ("account", "repository", "client", "status_code", "job")
 
 
 class JsonFormatter(logging.Formatter):

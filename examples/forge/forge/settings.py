@@ -5,6 +5,7 @@ import secrets
 import socket
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 from forge.environment import Environment
 
@@ -84,11 +85,43 @@ else:
         DATABASES["default"]["OPTIONS"]["sslrootcert"] = environment.required(
             "DATABASE_SSLROOTCERT", "the file of the CA that signed PostgreSQL's certificate"
         )
+
+# --- Broker ------------------------------------------------------------------------------------------
+# All of them or none: without brokers, jobs are kept and wait until there are some.
+BROKER_URLS: list[str] = []
+BROKER_CA_FILE = ""
+if not BUILDING and environment.optional("BROKER_ADDRESSES"):
+    broker_user = environment.required("BROKER_USER", "the application's user at the brokers")
+    broker_password = environment.required("BROKER_PASSWORD", "that user's password")
+    broker_vhost = environment.required("BROKER_VHOST", "the application's virtual host at the brokers")
+    BROKER_CA_FILE = environment.required(
+        "BROKER_CA_FILE", "the file of the CA that signed the brokers' certificates"
+    )
+    broker_login, broker_path = (
+        ":".join(quote(part, safe="") for part in (broker_user, broker_password)),
+        quote(broker_vhost, safe=""),
+    )
+    BROKER_URLS = [
+        f"amqps://{broker_login}@{address}/{broker_path}"
+        for address in environment.listed(
+            "BROKER_ADDRESSES", "address:port of each broker, separated by commas"
+        )
+    ]
+# Queues that have workers. The first is the one for jobs that name none.
+QUEUES = environment.optional("QUEUES", default="default").split(",")
+# What the scheduler (`manage.py beat`) needs; asked for when it starts.
+SCHEDULES_FILE = environment.optional("SCHEDULES_FILE")
+ETCD_ADDRESSES = [item for item in environment.optional("ETCD_ADDRESSES").split(",") if item]
+ETCD_USER = environment.optional("ETCD_USER")
+ETCD_PASSWORD = environment.optional("ETCD_PASSWORD")
+ETCD_PREFIX = environment.optional("ETCD_PREFIX")
+ETCD_CA_FILE = environment.optional("ETCD_CA_FILE")
 environment.raise_problems()
 
 # --- The application --------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "forge.accounts",
+    "forge.jobs",
     "forge.repositories",
     "django.contrib.auth",
     "django.contrib.contenttypes",

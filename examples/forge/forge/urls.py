@@ -3,6 +3,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from forge.accounts import views as accounts
+from forge.jobs import views as jobs
 from forge.lab import stream
 from forge.repositories import api
 from forge.repositories import views as repositories
@@ -12,6 +13,8 @@ urlpatterns = [
     path("new/", repositories.create, name="repository-new"),
     path("repositories/<str:owner>/", repositories.index, name="repositories-of"),
     path("repositories/<str:owner>/<str:name>/", repositories.show, name="repository"),
+    path("activity/", repositories.activity, name="activity"),
+    path("jobs/", jobs.index, name="jobs"),
     path("sign-in/", accounts.SignIn.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
     path("account/", accounts.account, name="account"),

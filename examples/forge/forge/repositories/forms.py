@@ -3,6 +3,7 @@ from django.db import IntegrityError, transaction
 
 from forge.accounts.models import Account
 from forge.repositories.models import Repository
+from forge.repositories.tasks import repository_made
 
 
 class RepositoryForm(forms.ModelForm):
@@ -52,7 +53,10 @@ class RepositoryForm(forms.ModelForm):
         """Two requests may pass clean_name at once: the database's constraint decides between them."""
         try:
             with transaction.atomic():
-                return self.save()
+                repository = self.save()
+                # The jobs are promised with the repository or not at all.
+                repository_made(repository)
+                return repository
         except IntegrityError:
             self.add_error("name", self._taken(self.cleaned_data["name"]))
             return None

@@ -39,3 +39,30 @@ class Repository(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("repository", args=[self.owner.username, self.name])
+
+
+class Activity(models.Model):
+    """What happened, for the feed; written by a task."""
+
+    account = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="activities")
+    repository = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="activities")
+    words = models.CharField(max_length=200)
+    happened = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "activities"
+        ordering = ["-happened", "-id"]
+
+
+class Statistics(models.Model):
+    """The last counting, done by a task. One row."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    repositories = models.PositiveIntegerField()
+    git = models.PositiveIntegerField()
+    mercurial = models.PositiveIntegerField()
+    owners = models.PositiveIntegerField()
+    counted = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "statistics"

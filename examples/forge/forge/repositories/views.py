@@ -10,7 +10,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from forge.accounts.models import Account
 from forge.middleware import client_address
 from forge.repositories.forms import RepositoryForm
-from forge.repositories.models import Repository
+from forge.repositories.models import Activity, Repository, Statistics
 
 REPOSITORIES_PER_PAGE = 30
 
@@ -32,6 +32,13 @@ def index(request: HttpRequest, owner: str | None = None) -> HttpResponse:
 def show(request: HttpRequest, owner: str, name: str) -> HttpResponse:
     found = get_object_or_404(Repository.objects.select_related("owner"), owner__username=owner, name=name)
     return render(request, "repository.html", {"repository": found})
+
+
+@require_safe
+def activity(request: HttpRequest) -> HttpResponse:
+    found = Activity.objects.select_related("account", "repository__owner")
+    page = Paginator(found, REPOSITORIES_PER_PAGE).get_page(request.GET.get("page"))
+    return render(request, "activity.html", {"page": page, "statistics": Statistics.objects.first()})
 
 
 @login_required

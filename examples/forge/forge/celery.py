@@ -1,0 +1,121 @@
+"""Celery, as every process of the application uses it: `celery --app forge.celery`, or `from forge.celery
+import app`.
+
+Queues are quorum queues on a topic exchange, declared here and nowhere else: Celery reads the declaration
+to leave global QoS alone, which such queues refuse, and its delayed messages need a topic exchange. A
+message that was delivered DELIVERY_LIMIT times without an answer goes to DEAD_QUEUE instead of being
+dropped.
+"""
+
+import os
+import ssl
+
+from celery import Celery, bootsteps
+from django.conf import settings
+from kombu import Connection, Exchange, Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "forge.settings")
+
+DELIVERY_LIMIT = 10
+DEAD_QUEUE = "dead"
+
+tasks = Exchange("tasks", type="topic", durable=True)
+dead = Queue(
+    DEAD_QUEUE,
+    Exchange("dead", type="topic", durable=True),
+    routing_key="#",
+    durable=True,
+    queue_arguments={"x-queue-type": "quorum"},
+)
+
+
+def queue(name: str) -> Queue:
+    return Queue(
+        name,
+        tasks,
+        routing_key=name,
+        durable=True,
+        queue_arguments={
+            "x-queue-type": "quorum",
+            "x-delivery-limit": DELIVERY_LIMIT,
+            "x-dead-letter-exchange": dead.exchange.name,
+            # A dead letter stays here until the dead queue has it. This needs publishers to be refused at a
+            # limit.
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        },
+    )
+
+
+class DeclareDead(bootsteps.StartStopStep):
+    """The queue of dead letters is there before a worker takes its first message, on whichever broker it
+    reaches."""
+
+    requires = ("celery.worker.consumer.connection:Connection",)
+
+    def start(self, consumer) -> None:
+        dead(consumer.connection.default_channel).declare()
+
+
+app = Celery("forge", set_as_current=True)
+app.steps["consumer"].add(DeclareDead)
+app.conf.update(
+    # In this order, each time from the next one on: every broker, and the front end that knows which of
+    # them live.
+    broker_url=settings.BROKER_URLS or "memory://",
+    # `server_hostname: None` makes Kombu check the certificate against each broker's own name.
+    broker_use_ssl={
+        "ca_certs": settings.BROKER_CA_FILE,
+        "cert_reqs": ssl.CERT_REQUIRED,
+        "server_hostname": None,
+    }
+    if settings.BROKER_URLS
+    else None,
+    broker_connection_timeout=3,
+    broker_heartbeat=20,
+    # A worker outlives any broker: it asks one after the other for as long as it takes.
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={
+        "confirm_publish": True,
+        "client_properties": {"connection_name": settings.NODE_NAME},
+    },
+    task_queues=[queue(name) for name in settings.QUEUES],
+    task_default_queue=settings.QUEUES[0],
+    task_default_exchange=tasks.name,
+    task_default_exchange_type=tasks.type,
+    task_create_missing_queues=False,
+    task_serializer="json",
+    accept_content=["json"],
+    task_ignore_result=True,  # results are rows of the database
+    # A message is answered when its task has ended. When the worker, its host or its broker dies meanwhile,
+    # the message is delivered again, so every task can be run twice.
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    # The message of a task whose connection is lost is on its way to somebody else already.
+    worker_cancel_long_running_tasks_on_connection_loss=True,
+    # Orders go to units (systemctl) and not to the broker, where they could be lost.
+    worker_enable_remote_control=False,
+    worker_send_task_events=False,
+    worker_hijack_root_logger=False,
+    enable_utc=True,
+)
+app.autodiscover_tasks(["forge.jobs", "forge.repositories"])
+
+
+def short_connection() -> Connection:
+    """For callers that cannot wait: every step is bounded. Not for workers, which listen for long."""
+    return app.connection_for_write(
+        connect_timeout=1,
+        heartbeat=0,
+        transport_options={
+            **app.conf.broker_transport_options,
+            # Each broker once, without a pause between two.
+            "max_retries": len(settings.BROKER_URLS),
+            "interval_start": 0,
+            "interval_step": 0,
+            "connect_retries_timeout": 3,
+            "read_timeout": 2,
+            "write_timeout": 2,
+        },
+    )
