@@ -1,6 +1,6 @@
 """`fab deploy`: build once, ship to all application nodes, migrate once, switch node by node, prove it.
 
-The switch itself is the node's own program (roles/gunicorn/files/release): the new release's instance starts
+The switch itself is the node's own program (roles/release/files/release): the new release's instance starts
 beside the old one and takes requests once it is ready, so no node leaves the pool.
 """
 

@@ -60,8 +60,9 @@ def test_inputs_carry_the_name_of_the_role(role: Path) -> None:
 
 def test_every_role_has_a_scenario(role: Path) -> None:
     covered = {path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")}
-    # The builder has no service of its own: it is proved by what it builds, in scenario gunicorn.
-    assert role.name in covered | {"builder"}
+    # These have no service of their own. The builder is proved by what it builds, in scenario gunicorn; the
+    # release program by what it switches, in gunicorn and celery.
+    assert role.name in covered | {"builder", "release"}
 
 
 def test_templates_and_files_state_owner_and_mode(role: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from node_programs import program
 
-release = program("roles/gunicorn/files/release")
+release = program("roles/release/files/release")
 
 
 def test_of_each_traceback_the_innermost_frame_is_told_and_nothing_else_is_cut() -> None:

@@ -1,64 +1,29 @@
-"""Celery, as every process of the application uses it: `celery --app forge.celery`, or `from forge.celery
-import app`.
+"""Celery, as every process of the application uses it: `from forge.celery import app`.
 
-Queues are quorum queues on a topic exchange, declared here and nowhere else: Celery reads the declaration
-to leave global QoS alone, which such queues refuse, and its delayed messages need a topic exchange. A
-message that was delivered DELIVERY_LIMIT times without an answer goes to DEAD_QUEUE instead of being
-dropped.
+Queues are quorum queues on a topic exchange, declared here and nowhere else: Celery reads the declaration to
+leave global QoS alone, which such queues refuse, and its delayed messages need a topic exchange. How often a
+message may be delivered, and where it goes after that, is the virtual host's policy (role rabbitmq): a
+declaration could never be changed.
 """
 
 import os
 import ssl
 
-from celery import Celery, bootsteps
+from celery import Celery
 from django.conf import settings
 from kombu import Connection, Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "forge.settings")
 
-DELIVERY_LIMIT = 10
-DEAD_QUEUE = "dead"
-
-tasks = Exchange("tasks", type="topic", durable=True)
-dead = Queue(
-    DEAD_QUEUE,
-    Exchange("dead", type="topic", durable=True),
-    routing_key="#",
-    durable=True,
-    queue_arguments={"x-queue-type": "quorum"},
-)
+# The brokers let the application use its own name, and the names of its queues.
+tasks = Exchange("forge", type="topic", durable=True)
 
 
 def queue(name: str) -> Queue:
-    return Queue(
-        name,
-        tasks,
-        routing_key=name,
-        durable=True,
-        queue_arguments={
-            "x-queue-type": "quorum",
-            "x-delivery-limit": DELIVERY_LIMIT,
-            "x-dead-letter-exchange": dead.exchange.name,
-            # A dead letter stays here until the dead queue has it. This needs publishers to be refused at a
-            # limit.
-            "x-dead-letter-strategy": "at-least-once",
-            "x-overflow": "reject-publish",
-        },
-    )
-
-
-class DeclareDead(bootsteps.StartStopStep):
-    """The queue of dead letters is there before a worker takes its first message, on whichever broker it
-    reaches."""
-
-    requires = ("celery.worker.consumer.connection:Connection",)
-
-    def start(self, consumer) -> None:
-        dead(consumer.connection.default_channel).declare()
+    return Queue(name, tasks, routing_key=name, durable=True, queue_arguments={"x-queue-type": "quorum"})
 
 
 app = Celery("forge", set_as_current=True)
-app.steps["consumer"].add(DeclareDead)
 app.conf.update(
     # In this order, each time from the next one on: every broker, and the front end that knows which of
     # them live.

@@ -222,12 +222,10 @@ class TasksTest(Pages):
 
 
 class QueuesTest(SimpleTestCase):
-    def test_every_queue_is_a_quorum_queue_whose_dead_letters_are_kept(self):
+    def test_every_queue_is_a_quorum_queue_on_a_topic_exchange(self):
         for queue in celery.app.conf.task_queues:
             self.assertEqual(queue.exchange.type, "topic")
             self.assertEqual(queue.queue_arguments["x-queue-type"], "quorum")
-            self.assertEqual(queue.queue_arguments["x-dead-letter-exchange"], celery.dead.exchange.name)
-            self.assertEqual(queue.queue_arguments["x-overflow"], "reject-publish")
 
     def test_every_scheduled_and_requested_task_is_known(self):
         celery.app.loader.import_default_modules()

@@ -80,12 +80,12 @@ def test_an_unready_release_never_takes_a_request_and_the_old_one_stays(
     broken = cluster.release("broken", unready="")
     # The shortest way to the end of the deadline: the role's setting for this one run.
     shorter = 's/"start_deadline_seconds": 240/"start_deadline_seconds": 5/'
-    cluster.node(f"sed -i.kept '{shorter}' /etc/bulkhead/release.json")
+    cluster.node(f"sed -i.kept '{shorter}' /etc/bulkhead/release.d/gunicorn.json")
     try:
         with cluster.load() as seen:
             refused = cluster.program(f"switch {broken.id}", check=False)
     finally:
-        cluster.node("mv /etc/bulkhead/release.json.kept /etc/bulkhead/release.json")
+        cluster.node("mv /etc/bulkhead/release.d/gunicorn.json.kept /etc/bulkhead/release.d/gunicorn.json")
     assert refused.code == 1
     assert "the release says no" in refused.stderr
     assert f"@{broken.id}.service" in refused.stderr
