@@ -27,19 +27,20 @@ from bulkhead.release import Release, find_or_build, path_on_node, require_store
 PROGRAM = "/usr/local/lib/bulkhead/release"
 RECEIVE_TIMEOUT_SECONDS = 300
 MIGRATE_TIMEOUT_SECONDS = 960  # above gunicorn_migrate_deadline_seconds
-START_DEADLINE_SECONDS = 120  # the default of gunicorn_start_deadline_seconds
+START_DEADLINE_SECONDS = 120  # the default of the roles
 OUTSIDE_DEADLINE_SECONDS = 60
 POLL_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
 class NodeState:
-    """What one application node has and runs."""
+    """What one application or worker node has and runs."""
 
     host: Host
     current: str | None
     sha256: str | None  # of the wanted release's archive, if the node has it
-    whole: bool  # every pool runs the current release, nothing else, and starts it at boot
+    whole: bool  # every service runs the current release, nothing else, and starts it at boot
+    has_pools: bool = True  # it answers requests, which a worker node does not
 
     def serves(self, release: Release) -> bool:
         return self.whole and self.current == release.id and self.sha256 == release.manifest.sha256
@@ -106,12 +107,15 @@ def deploy(
     say: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> None:
     application = inventory.checked_application()
-    hosts = inventory.hosts("app_servers")
-    if not hosts:
+    pools = inventory.hosts("app_servers")
+    if not pools:
         raise RefusedError(
             f"The inventory has no application node ({inventory.sources}).",
             mend="Put at least one host into the group `app_servers`.",
         )
+    # Workers first: they know the old release's tasks and the new one's before anybody asks for the new ones.
+    queues = inventory.hosts("workers") if application.queues else []
+    hosts = [*queues, *(host for host in pools if host not in queues)]
     # Asked first: a node that is down is told before minutes go into a build.
     lists = answers_of(
         connections.each(hosts, lambda host: _listing(connections, host)), doing="Asking for releases"
@@ -121,7 +125,8 @@ def deploy(
         if release
         else find_or_build(inventory, connections, say)
     )
-    plan = make_plan(application, wanted, [(host, lists[host.name]) for host in hosts])
+    services = {host.name: services_of(application, host in pools, host in queues) for host in hosts}
+    plan = make_plan(application, wanted, [(host, lists[host.name]) for host in hosts], services)
     for line in plan.lines():
         say(line)
     if not plan.to_switch:
@@ -134,38 +139,59 @@ def deploy(
     _act_and_record(inventory, connections, application, plan, say)
 
 
+Services = Mapping[str, set[str]]  # as `release list` groups them: names by kind
+
+
+def services_of(application: Application, has_pools: bool, has_queues: bool) -> Services:
+    """What has to run on a node of these tiers."""
+    return {
+        "pools": set(application.http_pools) if has_pools else set(),
+        "queues": set(application.queues) if has_queues else set(),
+        "beat": {"beat"} if has_queues and application.beat else set(),
+    }
+
+
 def make_plan(
-    application: Application, release: Release, listings: list[tuple[Host, Mapping[str, Any]]]
+    application: Application,
+    release: Release,
+    listings: list[tuple[Host, Mapping[str, Any]]],
+    services: Mapping[str, Services],
 ) -> Plan:
-    pools = application.http_pools
+    drains = [pool.drain_deadline_seconds for pool in application.http_pools.values()]
+    drains += [queue.drain_deadline_seconds for queue in application.queues.values()]
     return Plan(
         release=release,
-        nodes=tuple(_node_state(host, listing, release, set(pools)) for host, listing in listings),
+        nodes=tuple(_node_state(host, listing, release, services[host.name]) for host, listing in listings),
         migrate=application.migrate or (),
         # The start of the new instance, the longest drain of the old one, and what systemd adds.
         switch_timeout_seconds=max((_start_deadline(host) for host, _ in listings), default=0)
-        + max((pool.drain_deadline_seconds for pool in pools.values()), default=0)
+        + max(drains)
         + 60,
     )
 
 
 def _start_deadline(host: Host) -> int:
-    return int(host.literal("gunicorn_start_deadline_seconds", START_DEADLINE_SECONDS))
+    return max(
+        int(host.literal(f"{role}_start_deadline_seconds", START_DEADLINE_SECONDS))
+        for role in ("gunicorn", "celery")
+    )
 
 
-def _node_state(host: Host, listing: Mapping[str, Any], release: Release, pools: set[str]) -> NodeState:
+def _node_state(host: Host, listing: Mapping[str, Any], release: Release, services: Services) -> NodeState:
     current = listing["current"]
     record = listing["releases"].get(release.id) or {}
-    states = listing["pools"]
+    listed = {kind: listing.get(kind, {}) for kind in services}
     return NodeState(
         host=host,
         current=current,
         sha256=record.get("sha256"),
-        whole=set(states) == pools
+        whole=all(set(listed[kind]) == names for kind, names in services.items())
         and all(
             state["running"] == {current: "active/running"} and state["enabled"] == [current]
+            for states in listed.values()
             for state in states.values()
         ),
+        has_pools=bool(services["pools"]),
     )
 
 
@@ -176,7 +202,7 @@ def _listing(connections: Connections, host: Host) -> Mapping[str, Any]:
         raise HostError(
             host.name,
             f"its releases cannot be listed: {error.reason}",
-            mend="Converge it first: `ansible-playbook playbooks/app_servers.yml`.",
+            mend="Converge it first: `ansible-playbook playbooks/site.yml`.",
         ) from None
     return answer
 
@@ -243,12 +269,12 @@ def _act(
         left = [other.name for other in plan.to_switch if other.name not in {*switched, host.name}]
         standing = (
             f"Switched before: {', '.join(switched) or 'none'}; not yet: {', '.join(left) or 'none'}. "
-            f"What served on {host.name} still does."
+            f"What ran on {host.name} still does."
         )
         command = f"switch {plan.release.id} --sha256 {plan.release.manifest.sha256}"
         _on_node(connections, host, command, plan.switch_timeout_seconds, standing)
         switched.append(host.name)
-    progress.step("from outside", "every node answers with the new release")
+    progress.step("from outside", "every application node answers with the new release")
     prove_from_outside(inventory, application, plan, say)
 
 
@@ -288,7 +314,7 @@ def prove_from_outside(
     names = inventory.variables.get("public_names") or []
     context = ssl.create_default_context()
     context.load_verify_locations(cadata=str(inventory.variables["pki_ca_certificate"]))
-    nodes = {node.host.name for node in plan.nodes}
+    nodes = {node.host.name for node in plan.nodes if node.has_pools}
     for address in public:
         seen: dict[str, str] = {}
         said = "no answer"
@@ -332,4 +358,4 @@ def _ask(address: str, name: str, path: str, context: ssl.SSLContext) -> tuple[i
         connection.close()
 
 
-__all__ = ["Error", "NodeState", "Plan", "deploy", "make_plan", "prove_from_outside"]
+__all__ = ["Error", "NodeState", "Plan", "deploy", "make_plan", "prove_from_outside", "services_of"]

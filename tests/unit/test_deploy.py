@@ -40,6 +40,15 @@ APPLICATION: dict[str, Any] = {
     "health": {"live": "/livez", "ready": "/readyz"},
     "pools": {"web": POOL},
 }
+QUEUE = {
+    "concurrency": 1,
+    "prefetch": 1,
+    "soft_time_limit_seconds": 10,
+    "time_limit_seconds": 20,
+    "memory_megabytes": 256,
+    "drain_deadline_seconds": 600,
+}
+WEB = {"pools": {"web"}, "queues": set[str](), "beat": set[str]()}
 
 
 @pytest.fixture
@@ -179,6 +188,7 @@ def test_a_node_whose_archive_differs_is_sent_it_again(inventory: Inventory, rel
         inventory.checked_application(),
         replace(release, manifest=other),
         [(inventory.host("app1"), Nodes(app1=ID).listing("app1"))],
+        {"app1": WEB},
     )
     assert [host.name for host in plan.to_ship] == ["app1"]
 
@@ -197,7 +207,9 @@ def test_a_node_that_is_not_whole_is_switched_again(
     inventory: Inventory, release: Release, pool: dict[str, Any]
 ) -> None:
     listing = Nodes(app1=ID).listing("app1") | {"pools": {"web": pool}}
-    plan = subject.make_plan(inventory.checked_application(), release, [(inventory.host("app1"), listing)])
+    plan = subject.make_plan(
+        inventory.checked_application(), release, [(inventory.host("app1"), listing)], {"app1": WEB}
+    )
     assert [host.name for host in plan.to_switch] == ["app1"]
     assert not plan.migrates
 
@@ -258,5 +270,38 @@ def test_an_inventory_without_application_nodes_is_refused(inventory: Inventory)
 
 def test_the_time_for_a_switch_holds_the_longest_drain(inventory: Inventory, release: Release) -> None:
     listings = [(inventory.host("app1"), Nodes(app1=OLD).listing("app1"))]
-    plan = subject.make_plan(inventory.checked_application(), release, listings)
+    plan = subject.make_plan(inventory.checked_application(), release, listings, {"app1": WEB})
     assert plan.switch_timeout_seconds > 40 + subject.START_DEADLINE_SECONDS
+
+
+def with_worker(inventory: Inventory) -> Inventory:
+    """app1 has the pools, app2 the queue and the scheduler."""
+    application = {**APPLICATION, "celery": "shop:app", "beat": ["beat"], "queues": {"slow": QUEUE}}
+    return replace(
+        inventory,
+        groups={**inventory.groups, "app_servers": ("app1",), "workers": ("app2",)},
+        application=application,
+    )
+
+
+def test_workers_are_switched_before_those_who_ask_for_new_tasks(inventory: Inventory) -> None:
+    nodes = Nodes(app1=OLD, app2=OLD)
+    run(with_worker(inventory), nodes)
+    assert [asked for asked in nodes.asked if "switch" in asked] == ["app2 switch", "app1 switch"]
+
+
+def test_a_worker_is_whole_when_its_queues_and_its_scheduler_run(
+    inventory: Inventory, release: Release
+) -> None:
+    inventory = with_worker(inventory)
+    application = inventory.checked_application()
+    services = subject.services_of(application, has_pools=False, has_queues=True)
+    assert services == {"pools": set(), "queues": {"slow"}, "beat": {"beat"}}
+    runs = {"running": {ID: "active/running"}, "enabled": [ID]}
+    base = Nodes(app2=ID).listing("app2") | {"pools": {}, "queues": {"slow": runs}}
+    for beat, whole in (({"beat": runs}, True), ({}, False), ({"beat": {**runs, "running": {}}}, False)):
+        listings = [(inventory.host("app2"), base | {"beat": beat})]
+        plan = subject.make_plan(application, release, listings, {"app2": services})
+        assert plan.nodes[0].whole is whole
+        assert not plan.nodes[0].has_pools
+    assert plan.switch_timeout_seconds > 600 + subject.START_DEADLINE_SECONDS

@@ -32,7 +32,7 @@ class Watch:
         self.told = ""
 
     def start(self, sender, **_):
-        """Celery is about to listen. The broker has given the tag of its consumer (basic.consume-ok), and says
+        """Celery is about to listen. The broker gave its consumer a tag (basic.consume-ok), and says
         on the same connection how many consumers the queue has: this one is among them."""
         count = sender.connection.default_channel.queue_declare(self.queue, passive=True).consumer_count
         if not self.tags(sender) or not count:
