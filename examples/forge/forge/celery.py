@@ -1,15 +1,17 @@
 """Celery, as every process of the application uses it: `from forge.celery import app`.
 
 Queues are quorum queues on a topic exchange, declared here and nowhere else: Celery reads the declaration to
-leave global QoS alone, which such queues refuse, and its delayed messages need a topic exchange. How often a
-message may be delivered, and where it goes after that, is the virtual host's policy (role rabbitmq): a
-declaration could never be changed.
+leave global QoS alone, which such queues refuse. How often a message may be delivered, and where it goes
+after that, is the virtual host's policy (role rabbitmq): a declaration could never be changed.
+
+Tasks have no countdown and no ETA here. What has to come later is a row of the database (forge.jobs).
 """
 
 import os
 import ssl
 
 from celery import Celery
+from celery.worker.consumer import Consumer as WorkerConsumer
 from django.conf import settings
 from kombu import Connection, Exchange, Queue
 
@@ -21,6 +23,16 @@ tasks = Exchange("forge", type="topic", durable=True)
 
 def queue(name: str) -> Queue:
     return Queue(name, tasks, routing_key=name, durable=True, queue_arguments={"x-queue-type": "quorum"})
+
+
+class Consumer(WorkerConsumer):
+    """Celery's own, less the step that prepares delayed messages: at each reconnection it asks every broker
+    of the list in turn, 15 s for each one that is away, before the worker takes its first message."""
+
+    class Blueprint(WorkerConsumer.Blueprint):
+        default_steps = [
+            step for step in WorkerConsumer.Blueprint.default_steps if not step.endswith(":DelayedDelivery")
+        ]
 
 
 app = Celery("forge", set_as_current=True)
@@ -59,6 +71,7 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     # The message of a task whose connection is lost is on its way to somebody else already.
     worker_cancel_long_running_tasks_on_connection_loss=True,
+    worker_consumer="forge.celery:Consumer",
     # Orders go to units (systemctl) and not to the broker, where they could be lost.
     worker_enable_remote_control=False,
     worker_send_task_events=False,

@@ -3,6 +3,7 @@ import threading
 import time
 from unittest import mock
 
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 from django.db import OperationalError, transaction
 from django.test import SimpleTestCase, TestCase, override_settings
 from django.utils import timezone
@@ -12,7 +13,7 @@ from forge import celery, checks
 from forge.jobs import beat, broker, outbox, schedule
 from forge.jobs.etcd import EtcdError, Lease
 from forge.jobs.models import SEND_AGAIN_AFTER, Fence, Job, Run
-from forge.jobs.tasks import perform
+from forge.jobs.tasks import outlast, perform
 from forge.repositories import tasks
 from forge.repositories.models import Activity, Repository, Statistics
 from tests.test_pages import Pages
@@ -158,6 +159,16 @@ class PerformTest(TestCase):
         job.refresh_from_db()
         self.assertEqual(job.state, "running")
 
+    def test_a_task_outlasts_a_failover_and_gives_the_message_back_at_its_limit(self):
+        self.enterContext(mock.patch("forge.jobs.tasks.time.sleep"))
+        gone = OperationalError("gone")
+        self.assertEqual(outlast(mock.Mock(side_effect=[gone, gone, "done"])), "done")
+        with self.assertRaises(Reject) as raised:
+            outlast(mock.Mock(side_effect=[gone, SoftTimeLimitExceeded()]))
+        self.assertTrue(raised.exception.requeue)
+        with self.assertRaises(SoftTimeLimitExceeded):
+            outlast(mock.Mock(side_effect=SoftTimeLimitExceeded()))
+
     def test_what_the_end_writes_is_undone_with_it(self):
         job = self.job()
 
@@ -226,6 +237,11 @@ class QueuesTest(SimpleTestCase):
         for queue in celery.app.conf.task_queues:
             self.assertEqual(queue.exchange.type, "topic")
             self.assertEqual(queue.queue_arguments["x-queue-type"], "quorum")
+
+    def test_no_step_of_a_worker_asks_every_broker(self):
+        names = celery.Consumer.Blueprint.default_steps
+        self.assertFalse([name for name in names if "elayed" in name])
+        self.assertEqual(len(names), len(celery.WorkerConsumer.Blueprint.default_steps) - 1)
 
     def test_every_scheduled_and_requested_task_is_known(self):
         celery.app.loader.import_default_modules()

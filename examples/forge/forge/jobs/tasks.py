@@ -1,9 +1,11 @@
 """How a task does its work once, however often its message comes."""
 
+import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce
@@ -16,6 +18,10 @@ Work = Callable[..., "Finish"]
 # Writes what the task found out, and returns a few words for people. It runs in the transaction that ends
 # the job.
 Finish = Callable[[], str]
+
+DATABASE_PAUSE_SECONDS = 2.0
+
+log = logging.getLogger("forge.jobs")
 
 WORDS = Job._meta.get_field("words").max_length
 
@@ -30,21 +36,31 @@ def job_task(name: str) -> Callable[[Work], Any]:
     """
 
     def register(work: Work) -> Any:
-        @app.task(
-            name=name,
-            bind=True,
-            # A failover of the database takes half a minute; the message comes again until it is over.
-            autoretry_for=(OperationalError, InterfaceError),
-            retry_backoff=2,
-            retry_backoff_max=60,
-            max_retries=20,
-        )
-        def task(self, job: str, **arguments: object) -> str:
-            return perform(work, job, arguments)
+        @app.task(name=name)
+        def task(job: str, **arguments: object) -> str:
+            return outlast(lambda: perform(work, job, arguments))
 
         return task
 
     return register
+
+
+def outlast(attempt: Callable[[], str]) -> str:
+    """A failover of the database takes half a minute, in which no other task could do anything either.
+    Whoever waits longer than its time limit gives the message back."""
+    away = False
+    while True:
+        try:
+            if away:
+                time.sleep(DATABASE_PAUSE_SECONDS)  # between two attempts
+            return attempt()
+        except (OperationalError, InterfaceError) as error:
+            log.warning("the database is away, the task waits for it: %s", " ".join(str(error).split()))
+            away = True
+        except SoftTimeLimitExceeded:
+            if not away:
+                raise
+            raise Reject("the database is away", requeue=True) from None
 
 
 def perform(work: Work, pk: str, arguments: dict[str, object]) -> str:
