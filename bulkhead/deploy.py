@@ -165,7 +165,7 @@ def make_plan(
         migrate=application.migrate or (),
         # The start of the new instance, the longest drain of the old one, and what systemd adds.
         switch_timeout_seconds=max((_start_deadline(host) for host, _ in listings), default=0)
-        + max(drains)
+        + max(drains, default=0)
         + 60,
     )
 
