@@ -44,7 +44,7 @@ def send(job: Job) -> bool:
     try:
         publisher.send(job.task, str(job.pk), job.queue, {"job": str(job.pk), **job.arguments})
     except BrokerUnavailable as error:
-        log.info("job waits in the outbox: %s", error, extra={"job": job.key})
+        log.debug("job waits in the outbox: %s", error, extra={"job": job.key})
         return False
     Job.objects.filter(pk=job.pk).update(sent=timezone.now())
     return True
