@@ -15,6 +15,7 @@ from typing import Any
 
 from bulkhead import inventory as inventories
 from bulkhead.connections import Connections, Result
+from bulkhead.errors import HostError
 from bulkhead.inventory import ROOT, Host
 from bulkhead.release import Release, find_or_build, path_on_node
 
@@ -83,7 +84,18 @@ class Cluster:
 
     def start_node(self, host: Host) -> None:
         self.podman("start", host)
+        self.wait_reachable(host)
+
+    def wait_reachable(self, host: Host) -> None:
+        def reachable() -> bool:
+            try:
+                return bool(self.connections.run(host, "true").code == 0)
+            except HostError:
+                self.connections.close()
+                return False
+
         self.connections.close()
+        wait_until(reachable, f"{host.name} lets us in")
 
     def status_text(self, host: Host, service: str, release: Release) -> str:
         unit = f"forge-{service}@{release.id}"
@@ -159,4 +171,4 @@ class Cluster:
             yield
         finally:
             self.podman(back, host)
-            self.connections.close()
+            self.wait_reachable(host)
