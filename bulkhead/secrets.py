@@ -58,7 +58,6 @@ SECRETS = (
     Secret("etcd_patroni_password", "password", "Patroni's user in etcd, prefix /service/"),
     Secret("etcd_operator_password", "password", "the operations' user in etcd, prefix /bulkhead/"),
     Secret("etcd_scheduler_password", "password", "the application's scheduler in etcd, prefix /scheduler/"),
-    Secret("rabbitmq_application_password", "password", "the application's user at the brokers"),
     Secret("patroni_rest_password", "password", "Patroni's REST interface, for what changes something"),
     Secret("postgres_replication_password", "password", "standbys that follow the primary"),
     Secret("postgres_rewind_password", "password", "pg_rewind, after a failover"),

@@ -6,7 +6,7 @@ from bulkhead.problem import Problem, listed
 
 NEEDED = ("load_balancers", "app_servers", "databases", "builders")
 # An inventory may do without these: their plays then have no host, and that is no mistake.
-OPTIONAL = ("brokers",)
+OPTIONAL = ("brokers", "workers")
 
 
 def check(cluster: Cluster) -> list[Problem]:
