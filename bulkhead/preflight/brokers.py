@@ -1,7 +1,7 @@
-"""RabbitMQ: an odd number of brokers, names that Erlang takes, a cookie, and memory that leaves room."""
+"""RabbitMQ: an odd number of brokers, names that Erlang and clients take, a cookie, room in memory."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from bulkhead.preflight.cluster import Cluster
 from bulkhead.problem import Problem, listed
@@ -25,6 +25,7 @@ def check(cluster: Cluster) -> list[Problem]:
         *_number(cluster, members),
         *_names(cluster, members),
         *_resolvable(cluster, members),
+        *_certificates(cluster, members),
         *_cookie(cluster, members),
         *_memory(cluster, members),
     ]
@@ -90,6 +91,33 @@ def _resolvable(cluster: Cluster, members: list[str]) -> Iterator[Problem]:
             other,
             "Give every broker role base, which writes /etc/hosts, with every broker in base_hosts.",
         )
+
+
+def _certificates(cluster: Cluster, members: list[str]) -> Iterator[Problem]:
+    """Clients that come through the load balancers check a broker's certificate by the internal address."""
+    addresses = cluster.variable("virtual_addresses")
+    internal = [
+        str(each["address"])
+        for each in (addresses if isinstance(addresses, list) else [])
+        if isinstance(each, Mapping) and each.get("kind") == "internal" and "address" in each
+    ]
+    for address in internal:
+        lacking = [
+            host
+            for host in members
+            # The names of a certificate that was given are what they are.
+            if not cluster.hosts[host].get("pki_certificate")
+            and (host, "pki_alternative_names") not in cluster.broken
+            and address not in map(str, cluster.hosts[host].get("pki_alternative_names") or [])
+        ]
+        if lacking:
+            yield Problem(
+                f"pki_alternative_names on {listed(lacking)}",
+                f"the brokers' certificates do not name the internal address {address}, at which "
+                "clients reach them through the load balancers",
+                address,
+                "Leave it to inventories/shared/group_vars/brokers, or add the address.",
+            )
 
 
 def _cookie(cluster: Cluster, members: list[str]) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from bulkhead.application import Application
 from bulkhead.preflight.cluster import Cluster
-from bulkhead.problem import Problem
+from bulkhead.problem import Problem, listed
 from bulkhead.shape import (
     QUEUE_CHILD_MEGABYTES,
     QUEUE_PARENT_MEGABYTES,
@@ -42,7 +42,7 @@ def _connections(cluster: Cluster, application: Application) -> Iterator[Problem
                 cluster.where("postgres_max_connections", limit),
                 f"postgres_max_connections is {limit}, and {needed} are needed: {budget['pools']} "
                 f"for the pools, {budget['switch']} for the node that switches its release, "
-                f"{budget['queues']} for the queues, {reserved} reserved",
+                f"{budget['queues']} for the workers, {reserved} reserved",
                 str(limit),
                 "Raise it, or lower workers, threads or concurrency in the application.",
             )
@@ -51,22 +51,28 @@ def _connections(cluster: Cluster, application: Application) -> Iterator[Problem
 def _memory(cluster: Cluster, application: Application) -> Iterator[Problem]:
     pools = sum(pool.memory_megabytes for pool in application.http_pools.values())
     queues = sum(queue.memory_megabytes for queue in application.queues.values())
-    for tier, needed, reason in (
+    for host, variables in cluster.hosts.items():
+        memory = variables.get("node_memory_megabytes")
+        parts = []
+        if host in cluster.group("app_servers"):
+            parts.append((pools, f"the pools' {pools}"))
+        if host in cluster.group("workers"):
+            parts.append((queues, f"the queues' {queues}"))
+            if application.beat:
+                beat = cluster.setting(host, "celery", "celery_beat_memory_megabytes")
+                beat = beat if isinstance(beat, int) else 0
+                parts.append((beat, f"the scheduler's {beat}"))
         # While a release is switched, the old and the new instance run side by side.
-        ("app_servers", 2 * pools, f"twice the pools' {pools} (two instances while a release is switched)"),
-        ("workers", 2 * queues, f"twice the queues' {queues} (two instances while a release is switched)"),
-    ):
-        total = needed + SYSTEM_MEGABYTES
-        for host in cluster.group(tier):
-            memory = cluster.hosts[host].get("node_memory_megabytes")
-            if isinstance(memory, int) and total > memory:
-                yield Problem(
-                    cluster.where(f"hosts.{host}.node_memory_megabytes", memory),
-                    f"{host} has {memory} megabytes, and {total} are needed: {reason} and "
-                    f"{SYSTEM_MEGABYTES} for the system",
-                    str(memory),
-                    "Lower memory_megabytes in the application, or give the host more.",
-                )
+        total = 2 * sum(megabytes for megabytes, _ in parts) + SYSTEM_MEGABYTES
+        if parts and isinstance(memory, int) and total > memory:
+            yield Problem(
+                cluster.where(f"hosts.{host}.node_memory_megabytes", memory),
+                f"{host} has {memory} megabytes, and {total} are needed: twice "
+                f"{listed(what for _, what in parts)} (two instances while a release is switched) and "
+                f"{SYSTEM_MEGABYTES} for the system",
+                str(memory),
+                "Lower memory_megabytes in the application, or give the host more.",
+            )
 
 
 def _children(cluster: Cluster, application: Application) -> Iterator[Problem]:

@@ -56,6 +56,7 @@ def check(cluster: Cluster) -> list[Problem]:
         _servers,
         _environment,
         _programs,
+        _queues,
         _schedules,
         _volumes,
     )
@@ -186,13 +187,51 @@ def _programs(cluster: Cluster, application: Application) -> Iterator[Problem]:
                 field,
                 f"Give application.{field}, for example {example}.",
             )
-    if application.queues and not cluster.group("workers"):
-        yield Problem(
-            _at(cluster, "queues"),
-            f"no worker serves {listed(application.queues)}",
-            "queues",
-            f"Add hosts to the group {cluster.group_name('workers')}, or take the queues out.",
-        )
+
+
+def _queues(cluster: Cluster, application: Application) -> Iterator[Problem]:
+    """Every queue has brokers that keep it and workers that serve it, all in one way."""
+    for tier, what in (("workers", "no worker serves"), ("brokers", "no broker keeps")):
+        if application.queues and not cluster.group(tier):
+            yield Problem(
+                _at(cluster, "queues"),
+                f"{what} {listed(application.queues)}",
+                "queues",
+                f"Add hosts to the group {cluster.group_name(tier)}, or take the queues out.",
+            )
+    served: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for host in cluster.hosts_with("celery"):
+        given = cluster.hosts[host].get("celery_queues")
+        for queue in given if isinstance(given, list) else []:
+            if isinstance(queue, Mapping) and "name" in queue:
+                served.setdefault(str(queue["name"]), []).append((host, queue))
+    for name in application.queues:
+        on = served.get(name, [])
+        if cluster.hosts_with("celery") and not on:
+            yield Problem(
+                _at(cluster, "queues", name),
+                f"no worker serves {name}: celery_queues has it on none of "
+                f"{listed(cluster.hosts_with('celery'))}",
+                name,
+                "Take celery_queues out of host_vars and group_vars: it comes from the application.",
+            )
+        for host, queue in on:
+            first, as_first = on[0]
+            differing = sorted(
+                field for field in {*queue, *as_first} if queue.get(field) != as_first.get(field)
+            )
+            if differing:
+                yield Problem(
+                    cluster.where(f"hosts.{host}.celery_queues", queue),
+                    f"the queue {name} is served with different limits: "
+                    + ", ".join(
+                        f"{field} is {as_first.get(field)} on {first} and {queue.get(field)} on {host}"
+                        for field in differing
+                    ),
+                    name,
+                    "Take celery_queues out of host_vars and group_vars: a queue has the limits of the "
+                    "application on every worker.",
+                )
 
 
 def _schedules(cluster: Cluster, application: Application) -> Iterator[Problem]:

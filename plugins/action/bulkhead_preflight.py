@@ -40,7 +40,7 @@ COMMON = {
     *SECRET_NAMES,
     *(
         f"{tier}_group"
-        for tier in ("load_balancers", "app_servers", "databases", "builders", "workers", "filers")
+        for tier in ("load_balancers", "app_servers", "databases", "builders", "workers", "brokers", "filers")
     ),
     "application",
 }

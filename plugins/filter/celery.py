@@ -24,8 +24,8 @@ def celery_schedules(schedules: Iterable[Mapping[str, Any]]) -> list[dict[str, A
 
 
 def broker_addresses(brokers: Iterable[Mapping[str, str]], front_ends: Iterable[str], port: int) -> str:
-    """Every broker, then the front ends that know which of them live: a client asks one after the other."""
-    return ",".join(f"{address}:{port}" for address in [*(each["address"] for each in brokers), *front_ends])
+    """The front ends that know which brokers live, then every broker: a client asks one after the other."""
+    return ",".join(f"{address}:{port}" for address in [*front_ends, *(each["address"] for each in brokers)])
 
 
 class FilterModule:

@@ -33,8 +33,8 @@ def test_an_entry_has_one_clock(filters: dict[str, Any]) -> None:
     assert entry == {"name": "housekeeping", **SCHEDULE}
 
 
-def test_clients_know_every_broker_and_the_front_ends_after_them(filters: dict[str, Any]) -> None:
+def test_clients_ask_the_front_end_first_and_know_every_broker(filters: dict[str, Any]) -> None:
     brokers = [{"name": "mq1", "address": "192.0.2.31"}, {"name": "mq2", "address": "192.0.2.32"}]
     assert filters["broker_addresses"](brokers, ["192.0.2.103"], 5671) == (
-        "192.0.2.31:5671,192.0.2.32:5671,192.0.2.103:5671"
+        "192.0.2.103:5671,192.0.2.31:5671,192.0.2.32:5671"
     )

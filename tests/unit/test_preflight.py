@@ -36,15 +36,23 @@ GROUPS = {
     "databases": ["db1", "db2", "db3"],
     "builders": ["builder1"],
     "filers": ["nfs1"],
+    "workers": ["worker1", "worker2"],
+    "brokers": ["mq1", "mq2", "mq3"],
 }
 PLAYS = (
     Play("playbooks/base.yml", "all", ("base",)),
     Play("playbooks/databases.yml", "databases", ("etcd", "postgres")),
     Play("playbooks/load_balancers.yml", "load_balancers", ("haproxy",), frozenset({"haproxy_given"})),
+    Play("playbooks/brokers.yml", "brokers", ("rabbitmq",)),
+    Play("playbooks/workers.yml", "workers", ("celery",)),
 )
 SPECS = {
     "base": {},
     "etcd": {},
+    "rabbitmq": {},
+    "celery": {
+        "celery_beat_memory_megabytes": {"type": "int", "default": 256, "description": "The scheduler's."}
+    },
     "postgres": {
         "postgres_max_connections": {"type": "int", "default": 100, "description": "Connections."},
         "postgres_reserved_connections": {
@@ -73,7 +81,8 @@ class World:
     """A sound inventory, for a test to break in one place."""
 
     def __init__(self) -> None:
-        self.application = copy.deepcopy(FORGE)
+        # What comes in the background is each test's own.
+        self.application = copy.deepcopy(FORGE) | {"queues": {}, "schedules": {}}
         self.groups = copy.deepcopy(GROUPS)
         self.plays = list(PLAYS)
         self.specs = copy.deepcopy(SPECS)
@@ -103,6 +112,11 @@ class World:
     def lines(self) -> list[str]:
         groups = {"all": list(self.hosts), **self.groups}
         hosts = {host: {**self.common, **variables} for host, variables in self.hosts.items()}
+        # As inventories/shared has it.
+        addresses = self.common["virtual_addresses"]
+        internal = [each["address"] for each in addresses if each["kind"] == "internal"]
+        for host in self.groups.get("brokers", []):
+            hosts[host].setdefault("pki_alternative_names", internal)
         cluster = Cluster(hosts, groups, self.plays, self.specs, broken=self.broken)
         return [str(problem) for problem in check(cluster)]
 
@@ -159,12 +173,31 @@ def _add(part: str, name: str, value: Any) -> Callable[[World], None]:
     return change
 
 
-def _queue(fields: dict[str, Any]) -> Callable[[World], None]:
-    """A queue, and a worker node that serves it."""
+def _queue(fields: dict[str, Any], **on_hosts: dict[str, Any]) -> Callable[[World], None]:
+    """A queue that the workers serve; `on_hosts` is what a host's own variables make of it there."""
 
     def change(world: World) -> None:
         world.application["queues"]["default"] = {**QUEUE, **fields}
-        world.groups["workers"] = ["app1"]
+        for host in world.groups["workers"]:
+            own = {"name": "default", **QUEUE, **fields, **on_hosts.get(host, {})}
+            world.hosts[host]["celery_queues"] = [own]
+
+    return change
+
+
+def _unserved(world: World) -> None:
+    _queue({})(world)
+    for host in world.groups["workers"]:
+        world.hosts[host]["celery_queues"] = []
+
+
+def _none_of(tier: str) -> Callable[[World], None]:
+    """A queue in an inventory that has nobody for it."""
+
+    def change(world: World) -> None:
+        _queue({})(world)
+        for host in world.groups.pop(tier):
+            del world.hosts[host]
 
     return change
 
@@ -180,9 +213,9 @@ def _brokers(*hosts: str, cookie: Any = ..., **variables: Any) -> Callable[[Worl
     """A tier of brokers, with something wrong about it."""
 
     def change(world: World) -> None:
+        for host in world.groups["brokers"]:
+            del world.hosts[host]
         world.groups["brokers"] = list(hosts)
-        world.plays.append(Play("playbooks/brokers.yml", "brokers", ("rabbitmq",)))
-        world.specs["rabbitmq"] = {}
         for number, host in enumerate(hosts, start=51):
             address = f"192.0.2.{number}"
             world.hosts[host] = {
@@ -236,7 +269,10 @@ CASES: dict[str, Callable[[World], None]] = {
         _queue({})(world),
         world.application.pop("celery"),
     ),
-    "no worker serves a queue": _add("queues", "default", QUEUE),
+    "no worker serves a queue": _none_of("workers"),
+    "a queue is on no worker's list": _unserved,
+    "a queue is served with different limits": _queue({}, worker2={"concurrency": 1}),
+    "no broker keeps a queue": _none_of("brokers"),
     "a queue's processes do not fit its memory": _queue({"concurrency": 4}),
     "a schedule uses a queue that is not there": _add("schedules", "housekeeping", SCHEDULE),
     "a volume's filer is no filer": _volumes({"filer": "nfs9"}),
@@ -261,15 +297,22 @@ CASES: dict[str, Callable[[World], None]] = {
     "two hosts have the same internal address": _host("app2", "node_address", "192.0.2.13"),
     "the connections do not fit": _pool("web", "workers", 12),
     "the memory does not fit": _host("app1", "node_memory_megabytes", 1024),
+    "the queues do not fit a worker's memory": lambda world: (
+        _queue({"concurrency": 8, "memory_megabytes": 896})(world),
+        _host("worker2", "node_memory_megabytes", 4096)(world),
+    ),
     "a group has no host": _group("builders", []),
     "a play matches no host": lambda world: world.plays.append(
-        Play("playbooks/workers.yml", "{{ workers_group | default('workers') }}", ("celery",))
+        Play("playbooks/caches.yml", "{{ caches_group | default('caches') }}", ("cache",))
     ),
     "the number of etcd members is even": _group("databases", ["db1", "db2"]),
     "the number of brokers is even": _brokers("mq1", "mq2"),
     "a broker's name is no host name": _brokers("mq1", "mq_2", "mq3"),
     "brokers have names of two kinds": _brokers("mq1", "mq2", "mq3.example.org"),
     "two brokers have one name": _brokers("mq1", "mq2", "MQ2"),
+    "a broker's certificate lacks the address that clients use": _brokers(
+        "mq1", "mq2", "mq3", pki_alternative_names=[]
+    ),
     "a broker cannot resolve another's name": _brokers("mq1", "mq2", "mq3", base_hosts=["mq1", "mq2"]),
     "the cookie is too short": _brokers("mq1", cookie="short"),
     "the cookie has a character that a file's end may cut off": _brokers(
@@ -287,12 +330,17 @@ DOCUMENTED = dict(
 )
 
 
-def test_an_environment_may_have_brokers_or_none() -> None:
+def test_an_environment_without_queues_needs_no_brokers_and_no_workers() -> None:
     world = World()
-    world.plays.append(Play("playbooks/brokers.yml", "brokers", ("rabbitmq",)))
+    for tier in ("brokers", "workers"):
+        for host in world.groups.pop(tier):
+            del world.hosts[host]
     assert world.lines() == []
+
+
+def test_a_queue_with_brokers_and_workers_is_no_problem() -> None:
     world = World()
-    _brokers("mq1", "mq2", "mq3")(world)
+    _queue({})(world)
     assert world.lines() == []
 
 

@@ -37,8 +37,8 @@ class Consumer(WorkerConsumer):
 
 app = Celery("forge", set_as_current=True)
 app.conf.update(
-    # In this order, each time from the next one on: every broker, and the front end that knows which of
-    # them live.
+    # In this order, each time from the next one on: the front end that knows which brokers live, and every
+    # broker.
     broker_url=settings.BROKER_URLS or "memory://",
     # `server_hostname: None` makes Kombu check the certificate against each broker's own name.
     broker_use_ssl={
