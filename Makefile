@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
 LAB := scripts/with-environment lab
-# The longest first; two run at once. The cluster has both cores to itself: eight nodes fill them.
+# The longest first; two run at once. The cluster has both cores to itself: thirteen nodes fill them.
 SCENARIOS := postgres celery rabbitmq pki keepalived haproxy etcd gunicorn base
 
 .PHONY: help

@@ -42,7 +42,7 @@ class VirtualAddress(Model):
     name: Name = Field(description="Name of the address; it names the keepalived instance too.")
     address: Address = Field(description="The IP address, in a network of every load balancer.")
     kind: Literal["public", "internal"] = Field(
-        description="`public` takes the users' requests, `internal` the cluster's own (PostgreSQL)."
+        description="`public` takes the users' requests, `internal` the cluster's own (PostgreSQL, AMQP)."
     )
     owner: InventoryName = Field(description="The load balancer that holds it while all is well.")
 
