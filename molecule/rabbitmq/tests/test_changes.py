@@ -1,6 +1,7 @@
 """What the role changes on a cluster that works, with a publisher and a consumer at it."""
 
 import itertools
+import re
 import ssl
 
 from cluster import MEMBERS, NODES, ask, converge, node, numbering, wait_until, wait_until_whole
@@ -21,11 +22,28 @@ def started() -> dict[str, int]:
     return {member: times(member, "ActiveEnter")[0] for member in MEMBERS}
 
 
+def test_a_host_of_another_cluster_and_an_open_cookie_are_refused_and_no_broker_is_touched() -> None:
+    wait_until_whole()
+    before = started()
+    node("mq2").check_output(f"chmod 0440 {HOME}/.erlang.cookie")
+    node("mq3").check_output(f"sed -i 's/^cluster: .*/cluster: bulkhead-staging/' {HOME}/formed")
+    try:
+        run = converge("--extra-vars", CHANGE)
+    finally:
+        node("mq2").check_output(f"chmod 0400 {HOME}/.erlang.cookie")
+        node("mq3").check_output(f"sed -i 's/^cluster: .*/cluster: bulkhead-rabbitmq/' {HOME}/formed")
+    assert run.returncode != 0
+    said = " ".join(run.stdout.split())
+    assert f"mq2: {HOME}/.erlang.cookie has mode 0440" in said
+    assert "mq3 has been a broker of the cluster bulkhead-staging" in said
+    assert "changed=0" in said
+    assert not re.search(r"changed=[1-9]", said)
+    assert started() == before
+
+
 def test_a_change_restarts_one_broker_at_a_time_and_a_lost_disk_joins_anew() -> None:
-    """And a cookie that others could read is mended on the way."""
     wait_until_whole()
     node("mq3").check_output(f"systemctl stop rabbitmq-server && rm -r {HOME}/mnesia")
-    node("mq2").check_output(f"chmod 0440 {HOME}/.erlang.cookie")
     before = started()
     with numbering("restarted") as numbers:
         run = converge("--extra-vars", CHANGE)
