@@ -18,8 +18,8 @@ def rabbitmq_refusals(cookie: Mapping[str, Any], was_part_of: str, cluster: str,
     refusals = []
     if was_part_of not in ("", cluster):
         refusals.append(
-            f"{host} has been a broker of the cluster {was_part_of}, and the inventory wants it in {cluster}: "
-            "is this the host of that name in another environment? Then correct its ansible_host. If it is to "
+            f"{host} has been a broker of the cluster {was_part_of}, and the inventory says {cluster}: "
+            "is this the host of that name in another environment? Then correct its ansible_host. If it has to "
             "change clusters, stop rabbitmq-server there, and remove /var/lib/rabbitmq/mnesia and "
             "/var/lib/rabbitmq/formed."
         )
@@ -28,8 +28,8 @@ def rabbitmq_refusals(cookie: Mapping[str, Any], was_part_of: str, cluster: str,
         owner = cookie.get("pw_name") or f"user {cookie.get('uid')}"
         if int(mode, 8) & OTHERS or owner not in OWNERS:
             refusals.append(
-                f"{host}: {path} has mode {mode} and belongs to {owner}, and nobody but rabbitmq may read it: "
-                "who knows the cookie rules the brokers, and a broker does not start with such a file. If "
+                f"{host}: {path} has mode {mode} and belongs to {owner}, and only rabbitmq may read it: "
+                "who knows it rules the brokers, and a broker does not start with such a file. If "
                 f"nobody can have read it, type `chown rabbitmq:rabbitmq {path} && chmod 0400 {path}` there; "
                 "otherwise take another cookie: docs/brokers.md, Members."
             )
