@@ -19,8 +19,8 @@ def rabbitmq_refusals(cookie: Mapping[str, Any], was_part_of: str, cluster: str,
     if was_part_of not in ("", cluster):
         refusals.append(
             f"{host} has been a broker of the cluster {was_part_of}, and the inventory says {cluster}: "
-            "is this the host of that name in another environment? Then correct its ansible_host. If it has to "
-            "change clusters, stop rabbitmq-server there, and remove /var/lib/rabbitmq/mnesia and "
+            "is this the host of that name in another environment? Then correct its ansible_host. If it is "
+            "to change clusters, stop rabbitmq-server there, and remove /var/lib/rabbitmq/mnesia and "
             "/var/lib/rabbitmq/formed."
         )
     if cookie.get("exists"):

@@ -51,7 +51,5 @@ def test_a_cookie_of_somebody_else_is_refused(owner: dict[str, Any], shown: str)
 
 def test_a_second_clusters_node_of_the_same_name_is_refused() -> None:
     (refusal,) = refusals(COOKIE, "bulkhead-staging")
-    assert refusal.startswith(
-        "mq2 has been a broker of the cluster bulkhead-staging, and the inventory wants it in"
-    )
+    assert refusal.startswith("mq2 has been a broker of the cluster bulkhead-staging, and the inventory says")
     assert "correct its ansible_host" in refusal
