@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from http.client import HTTPSConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +20,18 @@ from bulkhead.inventory import ROOT, Inventory, VirtualAddress
 from bulkhead.status.outside import client_context
 
 TIMEOUT_SECONDS = 15
+# An environment may do without these tiers.
+OPTIONAL = {"test_rabbitmq.py": "brokers", "test_celery.py": "workers"}
+
+
+@cache
+def has(tier: str) -> bool:
+    return bool(inventories.load().hosts(tier))
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    tier = OPTIONAL.get(collection_path.name)
+    return True if tier and collection_path.parent == Path(__file__).parent and not has(tier) else None
 
 
 @pytest.fixture(scope="session")

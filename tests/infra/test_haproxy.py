@@ -49,6 +49,18 @@ print(connection.makefile().read())
 """
 
 
+# Opens AMQP by an address that the broker's certificate has to name; prints the kind of frame that came back.
+AMQP = """
+import json, socket, ssl, sys
+(address,) = json.loads(sys.stdin.read())
+context = ssl.create_default_context(cafile='/etc/bulkhead/pki/ca.crt')
+plain = socket.create_connection((address, 5671), timeout=10)
+connection = context.wrap_socket(plain, server_hostname=address)
+connection.sendall(b'AMQP' + bytes((0, 0, 9, 1)))
+print(connection.recv(1)[0])
+"""
+
+
 def variables(host: testinfra.host.Host) -> dict[str, Any]:
     return dict(host.ansible.get_variables())
 
@@ -188,3 +200,24 @@ def test_the_log_is_as_documented(host: testinfra.host.Host, address: str) -> No
         assert line.keys() == fields.keys()
         wrong = {name: line[name] for name, kind in fields.items() if not isinstance(line[name], TYPES[kind])}
         assert not wrong, wrong
+
+
+def test_brokers_take_clients_at_the_internal_address(
+    host: testinfra.host.Host, inventory: Inventory
+) -> None:
+    if not inventory.hosts("brokers"):
+        pytest.skip("this environment has no brokers, and so no front end for them")
+    for each in inventory.virtual_addresses:
+        if each.kind == "internal":
+            assert run(host, AMQP, each.address).stdout.strip() == "1"  # a method: the broker begins to talk
+
+
+def test_every_broker_is_up_in_the_front_end(host: testinfra.host.Host, inventory: Inventory) -> None:
+    lines = [line.split(",") for line in admin(host, "show stat").splitlines()]
+    columns = {name: index for index, name in enumerate(lines[0])}
+    states = {
+        line[columns["svname"]]: line[columns["status"]]
+        for line in lines[1:]
+        if line[0] == "rabbitmq" and line[columns["svname"]] not in ("FRONTEND", "BACKEND")
+    }
+    assert states == {broker.name: "UP" for broker in inventory.hosts("brokers")}

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from breaking import Nodes, wait_until
+from breaking import PASSWORD, Nodes, on_node, wait_until
 
 pytest_plugins = ["tests.infra.conftest"]
 
@@ -12,6 +12,14 @@ pytest_plugins = ["tests.infra.conftest"]
 @pytest.fixture(scope="session")
 def long_form() -> bool:
     return os.environ.get("BULKHEAD_PROOF") == "long"
+
+
+@pytest.fixture(scope="session")
+def token() -> str:
+    """The API token of the forge's account `writer`."""
+    manage = "sudo /usr/local/lib/bulkhead/release run python manage.py"
+    on_node("app1", f"{manage} forge_account writer", given=f"{PASSWORD}\n")
+    return on_node("app1", f"{manage} forge_token writer")
 
 
 @pytest.fixture

@@ -2,13 +2,10 @@
 row is. Short form: one node of each kind; long form: every node."""
 
 import json
-import os
-import subprocess
 import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -20,21 +17,6 @@ from bulkhead.status.outside import client_context
 # What the first issue promises to a user of the cluster.
 ANSWERS_WITHIN_SECONDS = 10
 WRITES_WITHIN_SECONDS = 35
-
-SSH_CONFIG = Path(os.environ["BULKHEAD_STATE"]) / "ssh_config"
-
-
-def on_node(host: str, command: str, *, given: str = "") -> str:
-    done = subprocess.run(
-        ["ssh", "-F", str(SSH_CONFIG), host, command],
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, f"{host}: {command}: {done.stderr}"
-    return done.stdout.strip()
 
 
 def answers(outside: Any, address: str, path: str) -> bool:
@@ -102,13 +84,6 @@ class Writer:
                 self.acknowledged.append(name)
                 self.written_at.append(time.monotonic())
             self.stop.wait(0.1)
-
-
-@pytest.fixture(scope="module")
-def token() -> str:
-    manage = "sudo /usr/local/lib/bulkhead/release run python manage.py"
-    on_node("app1", f"{manage} forge_account writer", given="a-long-enough-one\n")
-    return on_node("app1", f"{manage} forge_token writer")
 
 
 def test_no_committed_row_is_lost_with_the_leader(
