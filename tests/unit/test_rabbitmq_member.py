@@ -20,6 +20,7 @@ class Host:
     def __init__(self) -> None:
         self.running = NODES
         self.partitions: dict[str, Any] = {}
+        self.seen_by: dict[str, list[str]] = {}  # who runs, as another broker sees it
         self.refused: set[str] = set()
         self.active = "active"
         self.done: list[str] = []
@@ -33,6 +34,13 @@ class Host:
                 "partitions": self.partitions, "alarms": [],
             }  # fmt: skip
             return subprocess.CompletedProcess(command, code, json.dumps(known), "")
+        if words.startswith("rabbitmqctl --node"):
+            other = command[command.index("--node") + 1]
+            known = {
+                "disk_nodes": NODES, "ram_nodes": [], "running_nodes": self.seen_by.get(other, []),
+                "partitions": {}, "alarms": [],
+            }  # fmt: skip
+            return subprocess.CompletedProcess(command, other not in self.seen_by, json.dumps(known), "")
         if words.startswith("systemctl is-active"):
             return subprocess.CompletedProcess(command, 0, f"{self.active}\n", "")
         if words in (DRAIN, REVIVE, RESTART):
@@ -104,3 +112,51 @@ def test_a_broker_that_has_not_caught_up_is_no_success(host: Host, member: Any) 
     with pytest.raises(member.FailedError, match="no copy to spare"):
         member.restart(0)
     assert host.done == [DRAIN, RESTART, REVIVE]
+
+
+def apart(host: Host, **seen_by: list[str]) -> None:
+    """mq1, on which the program runs, is alone; the others see who runs as given."""
+    host.running = NODES[:1]
+    host.partitions = {"rabbit@mq1": NODES[1:]}
+    host.seen_by = {f"rabbit@{name}": seen for name, seen in seen_by.items()}
+
+
+def test_a_broker_that_the_others_went_on_without_is_restarted(host: Host, member: Any) -> None:
+    apart(host, mq2=NODES[1:], mq3=NODES[1:])
+    member.watch([])
+    assert host.done == [RESTART]
+
+
+def test_each_word_of_a_partition_is_looked_into(host: Host, member: Any) -> None:
+    def lines() -> Any:
+        assert host.done == []
+        apart(host, mq2=NODES[1:], mq3=NODES[1:])
+        yield "inconsistent_database, running_partitioned_network"
+
+    member.watch(lines())
+    assert host.done == [RESTART]
+
+
+def test_a_broker_of_the_majority_stays(host: Host, member: Any) -> None:
+    host.running = NODES[:2]
+    host.partitions = {"rabbit@mq1": NODES[2:]}
+    host.seen_by = {"rabbit@mq3": NODES[2:]}
+    member.watch(["told"])
+    assert host.done == []
+
+
+def test_nobody_restarts_while_no_majority_is_together(host: Host, member: Any) -> None:
+    apart(host, mq2=NODES[1:2], mq3=NODES[2:])
+    member.watch(["told"])
+    assert host.done == []
+
+
+def test_a_broker_restarts_only_for_a_majority_that_it_can_ask(host: Host, member: Any) -> None:
+    apart(host)
+    member.watch(["told"])
+    assert host.done == []
+
+
+def test_a_whole_cluster_is_left_alone(host: Host, member: Any) -> None:
+    member.watch(["told"])
+    assert host.done == []
