@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
         (
             "/proc/meminfo",
             "MemAvailable:    1048576 kB\n",
-            "1024 MiB of memory are free, and the nodes take 4096.",
+            "1024 MiB of memory are free, and the nodes take 6144.",
         ),
     ],
     ids=["another distribution", "too little memory"],
