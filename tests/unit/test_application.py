@@ -12,9 +12,11 @@ import yaml
 from bulkhead.application import Application, parse
 
 ROOT = Path(__file__).resolve().parents[2]
-FORGE = yaml.safe_load(
+SHARED = yaml.safe_load(
     (ROOT / "inventories/shared/group_vars/all/application.yml").read_text(encoding="utf-8")
 )["application"]
+# What comes in the background is each test's own.
+FORGE = {**SHARED, "queues": {}, "schedules": {}}
 
 TCP_POOL = {
     "kind": "tcp",
@@ -61,6 +63,13 @@ def changed(*path: str | int, to: Any = ...) -> dict[str, Any]:
     else:
         part[path[-1]] = to
     return application
+
+
+def test_the_application_of_the_inventory_is_described_right() -> None:
+    application, problems = parse(SHARED)
+    assert problems == []
+    assert application is not None
+    assert list(application.queues) == ["default", "maintenance"]
 
 
 def test_every_kind_of_part_is_taken() -> None:

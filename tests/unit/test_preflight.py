@@ -81,8 +81,7 @@ class World:
     """A sound inventory, for a test to break in one place."""
 
     def __init__(self) -> None:
-        # What comes in the background is each test's own.
-        self.application = copy.deepcopy(FORGE) | {"queues": {}, "schedules": {}}
+        self.application = copy.deepcopy(FORGE)
         self.groups = copy.deepcopy(GROUPS)
         self.plays = list(PLAYS)
         self.specs = copy.deepcopy(SPECS)
