@@ -42,4 +42,68 @@ def failback(_context: Context, yes: bool = False, dry_run: bool = False) -> Non
         operate(inventory, connections, yes=yes, dry_run=dry_run)
 
 
-namespace = Collection(status, deploy, lb=Collection("lb", failback))
+@operation(json="The same as data, for programs.")
+def queues(_context: Context, json: bool = False) -> int:
+    """What waits in every queue, what is stuck, and what to type."""
+    import bulkhead.queues
+
+    return bulkhead.queues.run(as_json=json)
+
+
+@operation(yes="Do not ask.", dry_run="Show what would be done and stop.")
+def restart_brokers(_context: Context, yes: bool = False, dry_run: bool = False) -> None:
+    """Restart every broker, one at a time; no queue loses its majority."""
+    from bulkhead.brokers import restart as operate
+    from bulkhead.connections import cluster
+
+    with cluster() as (inventory, connections):
+        operate(inventory, connections, yes=yes, dry_run=dry_run)
+
+
+@operation(
+    host="The worker node, by its name in the inventory.",
+    last="Drain it although nobody else serves its queues.",
+    yes="Do not ask.",
+    dry_run="Show what would be done and stop.",
+)
+def drain(_context: Context, host: str, last: bool = False, yes: bool = False, dry_run: bool = False) -> None:
+    """Stop the workers of a host until they are undrained; no task is lost."""
+    from bulkhead.connections import cluster
+    from bulkhead.workers import drain as operate
+
+    with cluster() as (inventory, connections):
+        operate(inventory, connections, host, last=last, yes=yes, dry_run=dry_run)
+
+
+@operation(
+    host="The worker node, by its name in the inventory.",
+    yes="Do not ask.",
+    dry_run="Show what would be done and stop.",
+)
+def undrain(_context: Context, host: str, yes: bool = False, dry_run: bool = False) -> None:
+    """Start the workers of a drained host, until brokers count on them."""
+    from bulkhead.connections import cluster
+    from bulkhead.workers import undrain as operate
+
+    with cluster() as (inventory, connections):
+        operate(inventory, connections, host, yes=yes, dry_run=dry_run)
+
+
+@operation(yes="Do not ask.", dry_run="Show what would be done and stop.")
+def restart_workers(_context: Context, yes: bool = False, dry_run: bool = False) -> None:
+    """Restart the workers of every host, one host after the other."""
+    from bulkhead.connections import cluster
+    from bulkhead.workers import restart as operate
+
+    with cluster() as (inventory, connections):
+        operate(inventory, connections, yes=yes, dry_run=dry_run)
+
+
+namespace = Collection(
+    status,
+    queues,
+    deploy,
+    lb=Collection("lb", failback),
+    brokers=Collection("brokers", restart=restart_brokers),
+    workers=Collection("workers", drain, undrain, restart=restart_workers),
+)

@@ -41,6 +41,7 @@ class NodeState:
     sha256: str | None  # of the wanted release's archive, if the node has it
     whole: bool  # every service runs the current release, nothing else, and starts it at boot
     has_pools: bool = True  # it answers requests, which a worker node does not
+    drained: bool = False  # its queues and its scheduler are stopped by an operator, and stay so
 
     def serves(self, release: Release) -> bool:
         return self.whole and self.current == release.id and self.sha256 == release.manifest.sha256
@@ -75,9 +76,10 @@ class Plan:
         told = [f"Release {manifest.id} of {manifest.application}: {size}, built {manifest.built_at}"]
         for node in self.nodes:
             if node.serves(self.release):
-                told.append(f"  {node.host.name}: has it and runs it")
+                told.append(f"  {node.host.name}: has it and {'is drained' if node.drained else 'runs it'}")
                 continue
             doing = "receive, switch" if node.host in self.to_ship else "switch"
+            doing += ", drained: its workers stay stopped" if node.drained else ""
             told.append(f"  {node.host.name}: {node.current or 'no release'} -> {manifest.id} ({doing})")
         if self.migrates:
             told.append(f"  once, on {self.to_switch[0].name} before any switch: {' '.join(self.migrate)}")
@@ -181,17 +183,23 @@ def _node_state(host: Host, listing: Mapping[str, Any], release: Release, servic
     current = listing["current"]
     record = listing["releases"].get(release.id) or {}
     listed = {kind: listing.get(kind, {}) for kind in services}
+    drained = listing.get("drained") is not None
+
+    def runs(kind: str) -> dict[str, str]:
+        return {} if drained and kind != "pools" else {str(current): "active/running"}
+
     return NodeState(
         host=host,
         current=current,
         sha256=record.get("sha256"),
         whole=all(set(listed[kind]) == names for kind, names in services.items())
         and all(
-            state["running"] == {current: "active/running"} and state["enabled"] == [current]
-            for states in listed.values()
+            state["running"] == runs(kind) and state["enabled"] == [current]
+            for kind, states in listed.items()
             for state in states.values()
         ),
         has_pools=bool(services["pools"]),
+        drained=drained,
     )
 
 

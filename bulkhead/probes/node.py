@@ -1,10 +1,12 @@
 """Runs on every host for `fab status`: looks at the parts it is asked for and changes nothing.
 
-The argument is JSON: {"parts": [names], "node_address": "...", "services": [units]}. The answer is JSON:
-{"parts": {name: what was found}, "errors": {name: why it is not known}}. Parts run at once and are given up
-together after LIMIT_SECONDS, so that one that hangs hides nothing else.
+The argument is JSON: {"parts": [names], "node_address": "...", "services": [units]}, on a broker also
+"virtual_host" and "history". Secrets come to main(), whose call is added by who sends this. The answer is
+JSON: {"parts": {name: what was found}, "errors": {name: why it is not known}}. Parts run at once and are
+given up together after LIMIT_SECONDS, so that one that hangs hides nothing else.
 """
 
+import base64
 import http.client
 import json
 import os
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from typing import Any
 
 Settings = dict[str, Any]
@@ -23,6 +26,11 @@ Settings = dict[str, Any]
 LIMIT_SECONDS = 2.5
 PKI = "/etc/bulkhead/pki/"
 HOLD = pathlib.Path("/run/keepalived/hold")
+# What is asked of each queue.
+COLUMNS = (
+    "name,type,state,messages_ready,messages_unacknowledged,consumers,members,online,leader,head_message_timestamp,"
+    "messages_ready_details,message_stats.publish_details,message_stats.ack_details"
+)
 
 
 def output(*command: str) -> str:
@@ -81,15 +89,20 @@ def holds(_settings: Settings) -> list[str]:
     return [file.name for file in files if file.read_text().strip() not in ("", "0")]
 
 
-def ask(settings: Settings, port: int, path: str, body: str | None = None) -> Any:
+def ask(
+    settings: Settings, port: int, path: str, body: str | None = None, headers: dict[str, str] | None = None
+) -> Any:
     """An answer from a service of this node, with the node's own certificate."""
     context = ssl.create_default_context(cafile=PKI + "ca.crt")
     context.load_cert_chain(PKI + "node.crt", PKI + "node.key")
     connection = http.client.HTTPSConnection(
         settings["node_address"], port, timeout=LIMIT_SECONDS, context=context
     )
-    connection.request("POST" if body is not None else "GET", path, body=body)
-    return json.loads(connection.getresponse().read())
+    connection.request("POST" if body is not None else "GET", path, body=body, headers=headers or {})
+    answer = connection.getresponse()
+    if answer.status == http.client.UNAUTHORIZED:
+        raise RuntimeError(f"port {port} does not take this user's password")
+    return json.loads(answer.read())
 
 
 def patroni(settings: Settings) -> dict[str, Any]:
@@ -110,6 +123,41 @@ def release(_settings: Settings) -> Any:
     return json.loads(output(program, "list"))
 
 
+def manage(settings: Settings, path: str) -> Any:
+    """The broker's management API, as the user who sees all and changes nothing."""
+    password = settings["secrets"].get("rabbitmq_operator_password")
+    if password is None:
+        raise RuntimeError("rabbitmq_operator_password is not in the inventory: python -m bulkhead.secrets")
+    login = f"operator:{password}"
+    basic = "Basic " + base64.b64encode(login.encode()).decode()
+    return ask(settings, 15671, f"/api/{path}", headers={"Authorization": basic})
+
+
+def members(settings: Settings) -> list[dict[str, Any]]:
+    wanted = "name,running,being_drained,mem_alarm,disk_free_alarm,partitions,mem_used,mem_limit"
+    found: list[dict[str, Any]] = manage(settings, f"nodes?columns={wanted}")
+    return found
+
+
+def queues(settings: Settings) -> list[dict[str, Any]]:
+    host = urllib.parse.quote(settings["virtual_host"], safe="")
+    age, step = settings["history"]
+    window = "&".join(f"{kind}_age={age}&{kind}_incr={step}" for kind in ("lengths", "msg_rates"))
+    found = manage(settings, f"queues/{host}?columns={COLUMNS}&{window}")
+    if not isinstance(found, list):
+        raise RuntimeError(f"the broker has no virtual host {settings['virtual_host']}")
+    return found
+
+
+def counts(settings: Settings) -> list[dict[str, Any]]:
+    """Depth and copies alone: the broker answers that when statistics of another keep it waiting."""
+    host = urllib.parse.quote(settings["virtual_host"], safe="")
+    found: list[dict[str, Any]] = manage(
+        settings, f"queues/{host}?disable_stats=true&enable_queue_totals=true"
+    )
+    return found
+
+
 PARTS = {
     "addresses": addresses,
     "units": units,
@@ -119,11 +167,14 @@ PARTS = {
     "patroni": patroni,
     "etcd": etcd,
     "release": release,
+    "members": members,
+    "queues": queues,
+    "counts": counts,
 }
 
 
-def main() -> None:
-    settings = json.loads(sys.argv[1])
+def main(secrets: dict[str, str]) -> None:
+    settings = {**json.loads(sys.argv[1]), "secrets": secrets}
     answers: queue.SimpleQueue[tuple[str, Any, str | None]] = queue.SimpleQueue()
 
     def look(name: str) -> None:
@@ -157,6 +208,3 @@ def main() -> None:
     print(json.dumps({"parts": parts, "errors": errors}), flush=True)
     # A part that hangs must not hold the answer up.
     os._exit(0)
-
-
-main()

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bulkhead import haproxy, patroni, probes
+from bulkhead import haproxy, patroni, probes, rabbitmq
 from bulkhead.connections import Connections
 from bulkhead.errors import CommandError, Error, SettingsError, TimedOutError, UnreachableError
 from bulkhead.inventory import Host, Inventory, VirtualAddress
@@ -29,8 +29,12 @@ EVERYWHERE = ("units",)
 PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "load_balancers": (("addresses", "haproxy", "alive", "holds"), ("haproxy.service", "keepalived.service")),
     "app_servers": (("release",), ()),
+    "workers": (("release",), ()),
+    "brokers": (("members", "queues", "counts"), ("rabbitmq-server.service",)),
     "databases": (("patroni", "etcd"), ("patroni.service", "etcd.service")),
 }
+# What the monitoring user of the brokers signs in with (role rabbitmq).
+BROKER_LOGIN = "rabbitmq_operator_password"
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,15 @@ class Etcd:
 
 @dataclass(frozen=True)
 class Release:
-    """Releases on an application server."""
+    """Releases on an application server or worker node, and what runs of them."""
 
     current: str | None
     previous: str | None
     running: Mapping[str, Mapping[str, str]]  # pool -> release -> systemd's state
+    queues: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # the same of queues
+    beat: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # and of the scheduler
+    drained: Mapping[str, str] | None = None  # by whom and when, if somebody stopped queues and scheduler
+    said: Mapping[str, str] = field(default_factory=dict)  # unit -> what it last told systemd
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,7 @@ class Node:
     patroni: patroni.Node | None = None
     etcd: Etcd | None = None
     release: Release | None = None
+    broker: rabbitmq.Cluster | None = None
 
 
 @dataclass(frozen=True)
@@ -101,10 +110,9 @@ def gather(inventory: Inventory, connections: Connections) -> Facts:
 
 def look(inventory: Inventory, connections: Connections, hosts: list[Host]) -> dict[str, Node]:
     """What these hosts say of themselves, by name."""
-    program = probes.source("node")
     found = connections.each(
         hosts,
-        lambda host: _look(inventory, connections, host, program),
+        lambda host: _look(inventory, connections, host),
         timeout_seconds=HOSTS_TIMEOUT_SECONDS,
         patience_seconds=PATIENCE_SECONDS,
     )
@@ -128,13 +136,21 @@ def parts_of(inventory: Inventory, host: Host) -> tuple[list[str], list[str]]:
         if host in inventory.hosts(group):
             parts += more_parts
             services += more_services
-    return parts, services
+    return list(dict.fromkeys(parts)), services
 
 
-def _look(inventory: Inventory, connections: Connections, host: Host, program: str) -> Node:
+def _look(inventory: Inventory, connections: Connections, host: Host) -> Node:
     parts, services = parts_of(inventory, host)
-    settings = json.dumps({"parts": parts, "services": services, "node_address": host.node_address})
-    command = f"python3 - {shlex.quote(settings)}"
+    settings: dict[str, Any] = {"parts": parts, "services": services, "node_address": host.node_address}
+    secrets: dict[str, str] = {}
+    if "members" in parts:
+        limits = [int(each.get("time_limit_seconds", 0)) for each in queues_of(inventory).values()]
+        settings["virtual_host"] = inventory.application["name"]
+        settings["history"] = rabbitmq.history(limits)
+        if host.variables.get(BROKER_LOGIN):
+            secrets[BROKER_LOGIN] = str(host.literal(BROKER_LOGIN))
+    command = f"python3 - {shlex.quote(json.dumps(settings))}"
+    program = probes.with_secrets("node", secrets)
     try:
         result = connections.run(host, command, input=program, timeout_seconds=PATIENCE_SECONDS)
         return parse_node(host.name, json.loads(result.stdout))
@@ -145,6 +161,12 @@ def _look(inventory: Inventory, connections: Connections, host: Host, program: s
         raise UnreachableError(host.name, f"looking at it failed: {lines[-1]}") from None
     except ValueError as error:
         raise UnreachableError(host.name, f"the probe's answer cannot be read ({error})") from None
+
+
+def queues_of(inventory: Inventory) -> Mapping[str, Mapping[str, Any]]:
+    """The application's queues, as they are described."""
+    found: Mapping[str, Mapping[str, Any]] = inventory.application.get("queues") or {}
+    return found
 
 
 def parse_node(name: str, raw: Mapping[str, Any]) -> Node:
@@ -173,8 +195,14 @@ def parse_node(name: str, raw: Mapping[str, Any]) -> Node:
         patroni=part("patroni", lambda found: patroni.parse(found["member"], found["cluster"])),
         etcd=part("etcd", _etcd),
         release=part("release", _release),
+        broker=part("members", lambda nodes: _broker(name, nodes, raw["parts"])),
         unknown=unknown,
     )
+
+
+def _broker(name: str, nodes: Any, parts: Mapping[str, Any]) -> rabbitmq.Cluster:
+    """With all that is known of the queues, or with their depth alone."""
+    return rabbitmq.parse(name, nodes, parts.get("queues", parts.get("counts")))
 
 
 def _statistics(found: Mapping[str, str]) -> haproxy.Statistics:
@@ -197,8 +225,16 @@ def _release(found: Mapping[str, Any]) -> Release:
     return Release(
         current=found["current"],
         previous=found["previous"],
-        running={pool: dict(entry["running"]) for pool, entry in found["pools"].items()},
+        running=_running(found["pools"]),
+        queues=_running(found.get("queues", {})),
+        beat=_running(found.get("beat", {})),
+        drained=found.get("drained"),
+        said=dict(found.get("said", {})),
     )
+
+
+def _running(services: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    return {name: dict(entry["running"]) for name, entry in services.items()}
 
 
 def _ask_into(answers: dict[str, Answer], inventory: Inventory, address: VirtualAddress) -> None:

@@ -10,12 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from bulkhead.status.addresses import Address
+from bulkhead.status.brokers import RUNNING, Broker
 from bulkhead.status.database import Database
 from bulkhead.status.hosts import Releases
 from bulkhead.status.judge import Finding
 from bulkhead.status.pools import Pool
-from bulkhead.status.units import byte_count
+from bulkhead.status.queues import Queue
+from bulkhead.status.units import byte_count, duration
 from bulkhead.status.view import View
+from bulkhead.status.workers import WELL, Worker
 
 # A pool or a list of nodes longer than this shows those that are not well, and counts the others.
 SHOWN_ROWS = 8
@@ -30,17 +33,22 @@ def render(view: View, console: Console) -> None:
 def screen(view: View) -> RenderableType:
     sections: list[RenderableType] = [_head(view)]
     if view.addresses:
-        sections.append(_section("ADDRESSES", _addresses(view)))
+        sections.append(section("ADDRESSES", _addresses(view)))
     if view.pools:
-        sections.append(_section("POOLS", _pools(view)))
+        sections.append(section("POOLS", _pools(view)))
     elif view.load_balancers:
-        sections.append(_section("POOLS", _line("not known: no load balancer tells its servers", BAD)))
+        sections.append(section("POOLS", _line("not known: no load balancer tells its servers", BAD)))
     if view.database is not None:
-        sections.append(_section("DATABASE", _database(view.database)))
+        sections.append(section("DATABASE", _database(view.database)))
+    if view.brokers:
+        sections.append(section("BROKERS", broker_table(view.brokers)))
+        sections.append(section("QUEUES", _queues(view.queues)))
+    if view.workers:
+        sections.append(section("WORKERS", _workers(view.workers, view.scheduler)))
     if view.app_servers:
-        sections.append(_section("RELEASES", _releases(view.releases)))
-    sections.append(_section("FAILED UNITS", _failed(view)))
-    sections.append(_verdict(view))
+        sections.append(section("RELEASES", _releases(view.releases)))
+    sections.append(section("FAILED UNITS", _failed(view)))
+    sections.append(verdict(view.findings))
     return Group(*sections)
 
 
@@ -54,11 +62,11 @@ def _head(view: View) -> RenderableType:
     return head
 
 
-def _section(title: str, body: RenderableType) -> RenderableType:
+def section(title: str, body: RenderableType) -> RenderableType:
     return Group(Text(f"\n{title}", style="bold"), Padding(body, (0, 0, 0, 2)))
 
 
-def _table(*headings: str) -> Table:
+def columns(*headings: str) -> Table:
     """Columns with two spaces between them. Headings are shown if there are any."""
     table = Table(
         box=None, show_header=any(headings), header_style=QUIET, padding=(0, 2, 0, 0), pad_edge=False
@@ -73,7 +81,7 @@ def _line(text: str, style: str = "") -> Text:
 
 
 def _addresses(view: View) -> RenderableType:
-    table = _table("", "", "", "", "")
+    table = columns("", "", "", "", "")
     for row in view.addresses:
         table.add_row(row.name, row.address, _owner(row), _answer(row), _line(_wanted(row), QUIET))
     return table
@@ -103,7 +111,7 @@ def _pools(view: View) -> RenderableType:
     seers = [
         name for name in view.load_balancers if any(name in s.states for p in view.pools for s in p.servers)
     ]
-    table = _table("", "", *(f"on {name}" for name in seers), "sessions")
+    table = columns("", "", *(f"on {name}" for name in seers), "sessions")
     for pool in view.pools:
         _pool(table, pool, seers)
     return table
@@ -159,7 +167,7 @@ def _state(state: str) -> Text:
 
 
 def _database(database: Database) -> RenderableType:
-    table = _table("", "role", "state", "lag", "timeline", "etcd")
+    table = columns("", "role", "state", "lag", "timeline", "etcd")
     shown = database.members
     for row in shown:
         table.add_row(
@@ -178,10 +186,107 @@ def _database(database: Database) -> RenderableType:
     return Group(*above, table)
 
 
+def broker_table(rows: tuple[Broker, ...]) -> RenderableType:
+    table = columns("", "state", "memory", "alarms", "may it go?")
+    for row in rows:
+        state = row.state + (f", cut off from {' '.join(row.partitions)}" if row.partitions else "")
+        limit = f" of {byte_count(row.memory_limit_bytes)}" if row.memory_limit_bytes else ""
+        table.add_row(
+            row.name,
+            _line(state, GOOD if row.state == RUNNING and not row.partitions else BAD),
+            f"{byte_count(row.memory_bytes)}{limit}" if row.state == RUNNING else "",
+            _line(", ".join(row.alarms) or "none", BAD if row.alarms else QUIET)
+            if row.state == RUNNING
+            else "",
+            _may_go(row),
+        )
+    return table
+
+
+def _may_go(row: Broker) -> Text:
+    if row.state != RUNNING:
+        return _line("")
+    if row.needed_by is None:
+        return _line("?", QUIET)
+    if not row.needed_by:
+        return _line("yes", QUIET)
+    return _line(f"no: {_few(list(row.needed_by), 'queues')} need it", "yellow")
+
+
+def _few(names: list[str], what: str) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{len(names)} {what}"
+
+
+def _queues(rows: tuple[Queue, ...]) -> RenderableType:
+    if not rows:
+        return _line("none", QUIET)
+    table = columns("", "ready", "unacked", "consumers", "state")
+    shown = rows if len(rows) <= SHOWN_ROWS else [row for row in rows if not row.well or row.messages]
+    for row in shown:
+        table.add_row(row.name, number(row.ready), number(row.unacked), consumers(row), queue_state(row))
+    if len(shown) < len(rows):
+        table.add_row(f"{len(rows) - len(shown)} others", "0", "0", "", _line("idle", QUIET))
+    return table
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return "?"
+    return str(value) if isinstance(value, int) else f"{value:.1f}"
+
+
+def rate(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def consumers(row: Queue) -> str:
+    return "" if row.kind == "dead letters" else number(row.consumers)
+
+
+def queue_state(row: Queue) -> Text:
+    quiet = row.state in ("idle", "empty", "works")
+    return _line(row.state, BAD if not row.well or row.ready is None else QUIET if quiet else "yellow")
+
+
+def oldest(row: Queue) -> str:
+    if not row.ready:
+        return "" if row.ready == 0 else "?"
+    if row.oldest_seconds is None:
+        return "?"
+    return f"{'over ' if row.oldest_is_least else ''}{duration(row.oldest_seconds)}"
+
+
+def _workers(rows: tuple[Worker, ...], scheduler: str | None) -> RenderableType:
+    table = columns("", "release", "takes from", "scheduler")
+    alike: dict[tuple[str, str, str, bool], list[str]] = {}
+    for row in rows:
+        role = "acts" if row.host == scheduler else "stands by" if row.scheduler else ""
+        key = (row.current or "none", _taking(row), role, row.well)
+        alike.setdefault(key, []).append(row.host)
+    for (current, taking, role, well), names in alike.items():
+        table.add_row(
+            _names(names),
+            current,
+            _line(taking, "" if well else BAD),
+            _line(role, "bold" if role == "acts" else ""),
+        )
+    return table
+
+
+def _taking(row: Worker) -> str:
+    if row.drained is not None:
+        return f"DRAINED by {row.drained.get('by', '?')}"
+    told = []
+    for name, running in row.queues.items():
+        state = running.get(row.current or "", "")
+        told.append(name if state == WELL else f"{name}: {state or 'stopped'}")
+    return ", ".join(told) or "nothing"
+
+
 def _releases(rows: tuple[Releases, ...]) -> RenderableType:
     if not rows:
         return _line("no application server answers", BAD)
-    table = _table("", "", "")
+    table = columns("", "", "")
     # Nodes that are alike share a line: two hundred on one release are one line.
     alike: dict[tuple[str, str], list[Releases]] = {}
     for row in rows:
@@ -218,22 +323,22 @@ def _failed(view: View) -> RenderableType:
         if len(view.unreachable) == view.host_count:
             return _line("not known: no host answers", BAD)
         return _line("none on the hosts that answer" if view.unreachable else "none", QUIET)
-    table = _table("", "")
+    table = columns("", "")
     for host, units in view.failed_units.items():
         table.add_row(host, _line(", ".join(units), BAD))
     return table
 
 
-def _verdict(view: View) -> RenderableType:
-    if not view.findings:
+def verdict(findings: tuple[Finding, ...]) -> RenderableType:
+    if not findings:
         return Text("\nALL WELL", style="bold green")
-    outages = sum(finding.outage for finding in view.findings)
-    title = "1 THING IS WRONG" if len(view.findings) == 1 else f"{len(view.findings)} THINGS ARE WRONG"
+    outages = sum(finding.outage for finding in findings)
+    title = "1 THING IS WRONG" if len(findings) == 1 else f"{len(findings)} THINGS ARE WRONG"
     if outages:
         title += ", AND CLIENTS NOTICE"
     lines: list[RenderableType] = [Text(f"\n{title}", style=BAD)]
-    following = [finding.mend for finding in view.findings[1:]] + [""]
-    for finding, next_mend in zip(view.findings, following, strict=True):
+    following = [finding.mend for finding in findings[1:]] + [""]
+    for finding, next_mend in zip(findings, following, strict=True):
         lines += _finding(finding, told=finding.mend == next_mend)
     return Group(*lines)
 

@@ -7,11 +7,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bulkhead.inventory import Inventory
-from bulkhead.status import addresses, database, hosts, pools
+from bulkhead.status import addresses, brokers, database, hosts, pools, queues, workers
 from bulkhead.status.facts import Facts
 from bulkhead.status.judge import Finding, Judge
 
 ALL_WELL, SOMETHING_WRONG, OUTAGE = 0, 5, 6
+
+
+def exit_code_of(findings: tuple[Finding, ...]) -> int:
+    if any(finding.outage for finding in findings):
+        return OUTAGE
+    return SOMETHING_WRONG if findings else ALL_WELL
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,10 @@ class View:
     addresses: tuple[addresses.Address, ...]
     pools: tuple[pools.Pool, ...]
     database: database.Database | None
+    brokers: tuple[brokers.Broker, ...]
+    queues: tuple[queues.Queue, ...]
+    workers: tuple[workers.Worker, ...]
+    scheduler: str | None
     releases: tuple[hosts.Releases, ...]
     failed_units: Mapping[str, tuple[str, ...]]
     findings: tuple[Finding, ...]
@@ -32,9 +42,7 @@ class View:
 
     @property
     def exit_code(self) -> int:
-        if any(finding.outage for finding in self.findings):
-            return OUTAGE
-        return SOMETHING_WRONG if self.findings else ALL_WELL
+        return exit_code_of(self.findings)
 
     def data(self) -> dict[str, Any]:
         """For `--json`."""
@@ -51,6 +59,10 @@ def view(inventory: Inventory, facts: Facts) -> View:
         "releases": hosts.releases(judge),
         "pools": pools.pools(judge),
         "database": database.database(judge),
+        "brokers": brokers.brokers(judge),
+        "queues": queues.queues(judge),
+        "workers": workers.workers(judge),
+        "scheduler": workers.scheduler(judge),
         "failed_units": hosts.failed_units(judge),
     }
     return View(

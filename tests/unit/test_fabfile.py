@@ -13,7 +13,10 @@ from bulkhead.inventory import ROOT
 
 
 def test_the_commands() -> None:
-    assert set(fabfile.namespace.task_names) == {"status", "deploy", "lb.failback"}
+    assert set(fabfile.namespace.task_names) == {
+        "status", "queues", "deploy", "lb.failback", "brokers.restart",
+        "workers.drain", "workers.undrain", "workers.restart",
+    }  # fmt: skip
 
 
 def test_each_command_and_option_says_what_it_does() -> None:
