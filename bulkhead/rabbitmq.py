@@ -47,6 +47,7 @@ class Queue:
     in_per_second: float | None = None
     out_per_second: float | None = None  # acknowledged: done with
     backlog_seconds: int | None = None  # messages have waited in it, without a break, for at least this long
+    held_seconds: int | None = None  # workers have held some of its messages, without a break, for this long
     silent_seconds: int | None = None  # nothing was acknowledged for at least this long
     head_at: int | None = None  # when the first message was made, for queues and messages that tell
 
@@ -159,6 +160,7 @@ def _queue(raw: Mapping[str, Any]) -> Queue:
         in_per_second=_rate(told.get("publish_details")),
         out_per_second=_rate(told.get("ack_details")),
         backlog_seconds=_unbroken(waiting, lambda value: value > 0),
+        held_seconds=_unbroken(_samples(raw.get("messages_unacknowledged_details")), lambda value: value > 0),
         # A queue of which nothing was ever acknowledged has no count of it.
         silent_seconds=_since_change(_samples(told.get("ack_details")))
         if told.get("ack_details")

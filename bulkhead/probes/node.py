@@ -29,7 +29,7 @@ HOLD = pathlib.Path("/run/keepalived/hold")
 # What is asked of each queue.
 COLUMNS = (
     "name,type,state,messages_ready,messages_unacknowledged,consumers,members,online,leader,head_message_timestamp,"
-    "messages_ready_details,message_stats.publish_details,message_stats.ack_details"
+    "messages_ready_details,messages_unacknowledged_details,message_stats.publish_details,message_stats.ack_details"
 )
 
 

@@ -57,10 +57,12 @@ def stuck(queue: rabbitmq.Queue, time_limit_seconds: int) -> Stuck | None:
     if queue.consumers == 0:
         waiting = f", and {queue.ready} messages wait" if queue.ready else ""
         return Stuck(f"no worker takes from it{waiting}", True, "no_consumer")
-    backlog, silent = queue.backlog_seconds or 0, queue.silent_seconds or 0
+    backlog, held, silent = (
+        seconds or 0 for seconds in (queue.backlog_seconds, queue.held_seconds, queue.silent_seconds)
+    )
     if queue.ready and not queue.unacked and min(backlog, silent) >= TAKE_SECONDS:
         return Stuck(f"{queue.ready} messages wait, and its workers take none", False, "idle")
-    if queue.unacked and silent >= time_limit_seconds + LIMIT_MARGIN_SECONDS:
+    if queue.unacked and min(held, silent) >= time_limit_seconds + LIMIT_MARGIN_SECONDS:
         return Stuck(
             f"its workers hold {queue.unacked} messages for longer than a task may run "
             f"({time_limit_seconds} s)",

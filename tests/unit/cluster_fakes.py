@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bulkhead import haproxy, patroni
+from bulkhead import haproxy, patroni, rabbitmq
 from bulkhead.inventory import Inventory, from_data
 from bulkhead.status.facts import Etcd, Facts, Node, Release
 from bulkhead.status.outside import Answer
@@ -16,6 +16,16 @@ HOSTS: Mapping[str, list[str]] = {
     "app_servers": ["app1", "app2"],
     "databases": ["db1", "db2", "db3"],
     "builders": ["builder1"],
+}
+# The same with brokers and worker nodes.
+TIERS: Mapping[str, list[str]] = {
+    **HOSTS,
+    "brokers": ["mq1", "mq2", "mq3"],
+    "workers": ["worker1", "worker2"],
+}
+QUEUES = {
+    name: {"time_limit_seconds": limit, "drain_deadline_seconds": limit + 10}
+    for name, limit in (("default", 70), ("mail", 20))
 }
 ADDRESSES = [
     {"name": "public1", "address": "192.0.2.101", "kind": "public", "owner": "lb1"},
@@ -55,6 +65,68 @@ def listing(
 
 def inventory(hosts: Mapping[str, list[str]] = HOSTS, **variables: Any) -> Inventory:
     return from_data(listing(hosts, **variables), sources="inventories/example")
+
+
+def tiers(**variables: Any) -> Inventory:
+    """An inventory with brokers and worker nodes, and an application that has queues and a scheduler."""
+    found = listing(TIERS, **variables)
+    for host in found["_meta"]["hostvars"].values():
+        host["application"] = {**host["application"], "queues": QUEUES, "beat": ["beat"]}
+    return from_data(found, sources="inventories/example")
+
+
+def queue(name: str, **changes: Any) -> rabbitmq.Queue:
+    """One that is empty, and whole."""
+    names = tuple(TIERS["brokers"])
+    base = rabbitmq.Queue(
+        name, "quorum", ready=0, unacked=0, consumers=2, members=names, online=names, leader="mq1",
+        in_per_second=0.0, out_per_second=0.0, backlog_seconds=0, held_seconds=0, silent_seconds=600,
+    )  # fmt: skip
+    return replace(base, **changes)
+
+
+def all_queues(**changes: dict[str, Any]) -> tuple[rabbitmq.Queue, ...]:
+    """Those of the application and the dead letters, with some of them changed."""
+    names = [*QUEUES, rabbitmq.DEAD_LETTERS]
+    letters = {rabbitmq.DEAD_LETTERS: {"consumers": 0}}
+    return tuple(queue(name, **{**letters.get(name, {}), **changes.get(name, {})}) for name in names)
+
+
+def broker_cluster(
+    asked: str = "mq1", queues: tuple[rabbitmq.Queue, ...] | None = None, **changes: dict[str, Any]
+) -> rabbitmq.Cluster:
+    """As one broker sees it, with some members changed."""
+    members = tuple(
+        replace(
+            rabbitmq.Member(name, True, memory_bytes=10**8, memory_limit_bytes=5 * 10**8),
+            **changes.get(name, {}),
+        )
+        for name in TIERS["brokers"]
+    )
+    return rabbitmq.Cluster(asked, members, all_queues() if queues is None else queues)
+
+
+def said(release: str = RELEASE, scheduler: str = "standby: worker1 holds the lease") -> dict[str, str]:
+    queues = {f"forge-queue-{name}@{release}.service": f"consumes {name} from 192.0.2.20" for name in QUEUES}
+    return {**queues, f"forge-beat@{release}.service": scheduler}
+
+
+def worker_release(**changes: Any) -> Release:
+    """What a worker node runs while all is well."""
+    running = {RELEASE: "active/running"}
+    base = Release(
+        current=RELEASE, previous=None, running={}, queues=dict.fromkeys(QUEUES, running),
+        beat={"beat": running}, said=said(),
+    )  # fmt: skip
+    return replace(base, **changes)
+
+
+DRAINED = {"by": "ann@desk", "at": "2026-11-22T20:00:00Z"}
+
+
+def drained_release() -> Release:
+    stopped: dict[str, dict[str, str]] = {name: {} for name in QUEUES}
+    return worker_release(queues=stopped, beat={"beat": {}}, said={}, drained=DRAINED)
 
 
 def server(backend: str, name: str, health: str = "up", **changes: Any) -> haproxy.Server:
@@ -135,6 +207,13 @@ def facts(hosts: Mapping[str, list[str]] = HOSTS, **changes: Node) -> Facts:
             ),
             etcd=Etcd(healthy=True, leads=leads, reason=""),
         )
+    for name in hosts.get("brokers", []):
+        nodes[name] = replace(
+            nodes[name], services={"rabbitmq-server.service": "active"}, broker=broker_cluster(name)
+        )
+    for name in hosts.get("workers", []):
+        holds = {"said": said(scheduler="holds the lease with token 7")} if name == "worker1" else {}
+        nodes[name] = replace(nodes[name], release=worker_release(**holds))
     nodes.update(changes)
     answers = {"public1": Answer(200, 12), "public2": Answer(200, 14)}
     return Facts(seconds=1.2, nodes=nodes, answers=answers)

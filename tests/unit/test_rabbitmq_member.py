@@ -11,6 +11,7 @@ CRITICAL = "rabbitmq-diagnostics check_if_node_is_quorum_critical"
 DRAIN = "rabbitmq-upgrade drain"
 REVIVE = "rabbitmq-upgrade revive"
 RESTART = "systemctl restart rabbitmq-server.service"
+START = "systemctl start rabbitmq-server.service"
 NODES = ["rabbit@mq1", "rabbit@mq2", "rabbit@mq3"]
 
 
@@ -23,6 +24,7 @@ class Host:
         self.seen_by: dict[str, list[str]] = {}  # who runs, as another broker sees it
         self.refused: set[str] = set()
         self.active = "active"
+        self.drained: set[str] = set()
         self.done: list[str] = []
 
     def run(self, *command: str, **_limits: int) -> subprocess.CompletedProcess[str]:
@@ -32,18 +34,21 @@ class Host:
             known = {
                 "disk_nodes": NODES, "ram_nodes": [], "running_nodes": self.running,
                 "partitions": self.partitions, "alarms": [],
+                "maintenance_status": {
+                    name: "draining" if name in self.drained else "not under maintenance" for name in NODES
+                },
             }  # fmt: skip
             return subprocess.CompletedProcess(command, code, json.dumps(known), "")
         if words.startswith("rabbitmqctl --node"):
             other = command[command.index("--node") + 1]
             known = {
                 "disk_nodes": NODES, "ram_nodes": [], "running_nodes": self.seen_by.get(other, []),
-                "partitions": {}, "alarms": [],
+                "partitions": {}, "alarms": [], "maintenance_status": {},
             }  # fmt: skip
             return subprocess.CompletedProcess(command, other not in self.seen_by, json.dumps(known), "")
         if words.startswith("systemctl is-active"):
             return subprocess.CompletedProcess(command, 0, f"{self.active}\n", "")
-        if words in (DRAIN, REVIVE, RESTART):
+        if words in (DRAIN, REVIVE, RESTART, START):
             self.done.append(words)
         return subprocess.CompletedProcess(command, code, "", "no" if code else "")
 
@@ -160,3 +165,43 @@ def test_a_broker_restarts_only_for_a_majority_that_it_can_ask(host: Host, membe
 def test_a_whole_cluster_is_left_alone(host: Host, member: Any) -> None:
     member.watch(["told"])
     assert host.done == []
+
+
+def test_of_two_restarts_at_once_neither_goes_on(host: Host, member: Any) -> None:
+    host.drained = {"rabbit@mq1", "rabbit@mq2"}
+    with pytest.raises(member.RefusedError, match="not the only one that is drained: rabbit@mq1, rabbit@mq2"):
+        member.restart(0)
+    assert host.done == [DRAIN, REVIVE]
+
+
+def test_whatever_ends_it_before_the_restart_puts_the_broker_back(
+    host: Host, member: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = member.status
+
+    def status(*_of: str) -> Any:
+        if DRAIN in host.done:
+            raise SystemExit("stopped by a signal")
+        return before()
+
+    monkeypatch.setattr(member, "status", status)
+    with pytest.raises(SystemExit):
+        member.restart(0)
+    assert host.done == [DRAIN, REVIVE]
+
+
+def test_it_goes_on_when_nobody_listens_any_more(
+    host: Host, member: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(*_words: str, **_options: bool) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", nobody)
+    member.restart(0)
+    assert host.done == [DRAIN, RESTART, REVIVE]
+
+
+def test_revive_starts_a_broker_and_puts_it_back(host: Host, member: Any) -> None:
+    host.refused = {CRITICAL}  # it adds a broker, so nothing speaks against it
+    member.start("start", 0)
+    assert host.done == [START, REVIVE]

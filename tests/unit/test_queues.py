@@ -1,0 +1,335 @@
+"""What `fab queues` and `fab status` say of brokers, queues and worker nodes, with each part down in turn."""
+
+import io
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cluster_fakes import (
+    OLDER,
+    RELEASE,
+    TIERS,
+    all_queues,
+    broker_cluster,
+    drained_release,
+    facts,
+    gone,
+    queue,
+    said,
+    tiers,
+    worker_release,
+)
+from cluster_fakes import (
+    inventory as plain_inventory,
+)
+from rich.console import Console
+
+from bulkhead import queues as command
+from bulkhead import rabbitmq
+from bulkhead.errors import RefusedError
+from bulkhead.status.facts import Facts, Node
+from bulkhead.status.judge import Finding
+from bulkhead.status.queues import stuck
+from bulkhead.status.render import render
+from bulkhead.status.view import ALL_WELL, OUTAGE, SOMETHING_WRONG, View, view
+
+LIMIT = 70
+
+
+def see(found: Facts) -> View:
+    return view(tiers(), found)
+
+
+def nodes(**changes: Any) -> dict[str, Node]:
+    """The brokers, as all of them see the cluster."""
+    well = facts(TIERS).nodes
+    return {name: replace(well[name], broker=broker_cluster(name, **changes)) for name in TIERS["brokers"]}
+
+
+def told(**changes: Any) -> Facts:
+    return facts(TIERS, **nodes(**changes))
+
+
+def finding(seen: View | command.View, words: str) -> Finding:
+    found = [one for one in seen.findings if words in one.what]
+    assert len(found) == 1, [one.what for one in seen.findings]
+    return found[0]
+
+
+def shown(seen: View) -> str:
+    output = io.StringIO()
+    render(seen, Console(file=output, width=80, highlight=False))
+    return output.getvalue()
+
+
+def table(seen: command.View) -> str:
+    output = io.StringIO()
+    Console(file=output, width=80, highlight=False).print(command.shown(seen), crop=False)
+    return output.getvalue()
+
+
+# --- what is stuck ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "cause", "outage"),
+    [
+        (queue("q"), None, False),
+        (queue("q", ready=500, unacked=4, backlog_seconds=600, silent_seconds=0), None, False),
+        # A long task holds everything up, and is within its limit.
+        (queue("q", ready=3, unacked=2, backlog_seconds=129, silent_seconds=129), None, False),
+        (queue("q", unacked=2, held_seconds=LIMIT + 60, silent_seconds=LIMIT + 60), "held", False),
+        # After a quiet hour a task has just begun.
+        (queue("q", unacked=2, held_seconds=5, silent_seconds=600), None, False),
+        # A message that has just come.
+        (queue("q", ready=1, backlog_seconds=0, silent_seconds=600), None, False),
+        (queue("q", ready=1, backlog_seconds=30, silent_seconds=600), "idle", False),
+        (queue("q", ready=1, backlog_seconds=600, silent_seconds=10), None, False),
+        (queue("q", consumers=0), "no_consumer", True),
+        (queue("q", consumers=0, ready=7), "no_consumer", True),
+        (queue("q", online=("mq1",), consumers=0), "no_majority", True),
+        # A broker that tells little says nothing against it.
+        (queue("q", ready=1, consumers=None, backlog_seconds=None, silent_seconds=None), None, False),
+    ],
+)
+def test_what_is_stuck(found: rabbitmq.Queue, cause: str | None, outage: bool) -> None:
+    judged = stuck(found, LIMIT)
+    assert (judged.cause if judged else None) == cause
+    assert judged is None or judged.outage == outage
+
+
+# --- all well -----------------------------------------------------------------------------------------------
+
+
+def test_all_well() -> None:
+    seen = see(facts(TIERS))
+    assert seen.findings == ()
+    assert seen.exit_code == ALL_WELL
+    text = shown(seen)
+    for words in ("BROKERS", "QUEUES", "WORKERS", "default, mail", "acts", "stands by", "ALL WELL"):
+        assert words in text
+    assert seen.scheduler == "worker1"
+    assert json.loads(json.dumps(seen.data()))["queues"][0]["name"] == "default"
+
+
+def test_a_cluster_without_these_tiers_shows_nothing_of_them() -> None:
+    text = shown(view(plain_inventory(), facts()))
+    for words in ("BROKERS", "QUEUES", "WORKERS"):
+        assert words not in text
+    with pytest.raises(RefusedError, match="no brokers"):
+        command.see(plain_inventory(), None)  # type: ignore[arg-type]  # nobody is asked
+
+
+def test_the_screen_fits_80_columns() -> None:
+    busy = all_queues(
+        default={"ready": 123456, "unacked": 16, "in_per_second": 1234.5, "out_per_second": 12.0}
+    )
+    for text in (shown(see(told(queues=busy))), table(command.view(tiers(), told(queues=busy)))):
+        assert max(len(line) for line in text.splitlines()) <= 80
+        assert "grows" in text
+
+
+# --- brokers ------------------------------------------------------------------------------------------------
+
+
+def test_a_broker_that_is_gone_is_one_finding_and_the_next_one_tells() -> None:
+    two = nodes(
+        mq1={"running": False},
+        queues=tuple(replace(each, online=("mq2", "mq3")) for each in all_queues()),
+    )
+    seen = see(facts(TIERS, **{**two, "mq1": gone("mq1")}))
+    assert [one.what.split()[0] for one in seen.findings] == ["mq1"]
+    text = shown(seen)
+    assert "unreachable" in text
+    assert "no: default, mail, dead_letters need it" in " ".join(text.split())
+    assert command.view(tiers(), facts(TIERS, **{**two, "mq1": gone("mq1")})).told_by == "mq2"
+
+
+def test_a_broker_that_is_stopped() -> None:
+    two = nodes(mq1={"running": False})
+    stopped = replace(two["mq1"], broker=None, services={"rabbitmq-server.service": "inactive"})
+    seen = see(facts(TIERS, **{**two, "mq1": stopped}))
+    assert finding(seen, "mq1: rabbitmq-server.service is inactive").mend.endswith(
+        "sudo systemctl start rabbitmq-server.service"
+    )
+    assert seen.exit_code == SOMETHING_WRONG
+
+
+def test_a_broker_that_hangs() -> None:
+    silent = replace(nodes()["mq2"], broker=None, unknown={"members": "no answer within 2.5 s"})
+    mend = finding(see(facts(TIERS, mq2=silent)), "the broker does not answer: no answer within 2.5 s").mend
+    assert "journalctl" in mend
+
+
+def test_a_broker_that_the_others_do_not_see() -> None:
+    apart = nodes(mq3={"running": False})
+    apart["mq3"] = replace(
+        apart["mq3"], broker=broker_cluster("mq3", mq1={"running": False}, mq2={"running": False})
+    )
+    assert finding(see(facts(TIERS, **apart)), "the others do not see it")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says", "mend", "outage"),
+    [
+        ({"mq2": {"drained": True}}, "mq2 is drained", "rabbitmq-member revive", False),
+        ({"mq2": {"memory_alarm": True}}, "mq2 is short of memory", "memory_breakdown", True),
+        ({"mq2": {"disk_alarm": True}}, "mq2 is short of disk", "df -h", True),
+        ({"mq2": {"partitions": ("mq1",)}}, "mq2 is cut off from mq1", "cluster_status", False),
+        (
+            {"queues": all_queues(mail={"online": ("mq1", "mq2")})},
+            "queue mail has a copy that does not answer, on mq3",
+            "quorum_status",
+            False,
+        ),
+        (
+            {"queues": all_queues(mail={"online": ("mq1",)}, default={"online": ("mq1",)})},
+            "queues default and mail have no majority",
+            "systemctl status",
+            True,
+        ),
+    ],
+)
+def test_what_is_wrong_with_brokers(changes: dict[str, Any], says: str, mend: str, outage: bool) -> None:
+    found = finding(see(told(**changes)), says)
+    assert mend in found.mend
+    assert found.outage == outage
+
+
+def test_no_majority_of_brokers_is_an_outage() -> None:
+    silent = {name: gone(name) for name in ("mq1", "mq2", "mq3")}
+    seen = see(facts(TIERS, **silent))
+    assert finding(seen, "no majority (none of them answers)").outage
+    assert "?" in shown(seen)
+    assert seen.exit_code == OUTAGE
+    one = nodes(mq1={"running": False}, mq2={"running": False})
+    assert finding(see(facts(TIERS, **{**silent, "mq3": one["mq3"]})), "1 of 3 run").outage
+
+
+def test_brokers_that_tell_of_no_queue_in_time() -> None:
+    late = {name: replace(broker_cluster(name), queues=None) for name in TIERS["brokers"]}
+    well = facts(TIERS).nodes
+    seen = see(facts(TIERS, **{name: replace(well[name], broker=late[name]) for name in late}))
+    assert finding(seen, "no broker tells of its queues in time")
+
+
+# --- queues -------------------------------------------------------------------------------------------------
+
+
+def test_a_queue_that_nobody_takes_from() -> None:
+    seen = see(told(queues=all_queues(mail={"consumers": 0, "ready": 5})))
+    found = finding(seen, "queue mail is stuck: no worker takes from it, and 5 messages wait")
+    assert found.outage
+    assert "forge-queue-mail@*" in found.mend
+
+
+def test_of_drained_workers_one_is_named() -> None:
+    empty = nodes(queues=all_queues(mail={"consumers": 0}, default={"consumers": 0}))
+    both = {name: Node(name, failed_units=(), release=drained_release()) for name in TIERS["workers"]}
+    seen = see(facts(TIERS, **empty, **both))
+    assert finding(seen, "queue mail is stuck").mend == "fab workers.undrain worker1"
+
+
+def test_a_queue_that_was_never_declared() -> None:
+    rest = tuple(each for each in all_queues() if each.name != "mail")
+    assert finding(see(told(queues=rest)), "queue mail is not there").outage
+    # Before the first release nobody could have declared it.
+    bare = {
+        name: replace(node, release=replace(node.release, current=None))
+        for name, node in facts(TIERS).nodes.items()
+        if node.release
+    }
+    seen = see(facts(TIERS, **nodes(queues=rest), **bare))
+    assert [one.what for one in seen.findings if "mail" in one.what] == []
+
+
+def test_dead_letters_are_told() -> None:
+    seen = see(told(queues=all_queues(dead_letters={"ready": 2})))
+    found = finding(seen, "2 messages were given up")
+    assert not found.outage
+    assert "docs/brokers.md" in found.mend
+    assert "LOOK AT THEM" in shown(seen)
+
+
+def test_other_queues_show_when_they_hold_something() -> None:
+    more = (
+        queue("old", ready=1),
+        queue("reply", kind="classic", members=(), online=()),
+        queue("left", kind="classic", members=(), online=(), ready=3),
+    )
+    seen = see(told(queues=(*all_queues(), *more)))
+    assert [row.name for row in seen.queues] == ["default", "mail", "dead_letters", "old", "left"]
+
+
+def test_the_table_says_how_fast_and_how_old() -> None:
+    rows = all_queues(
+        default={
+            "ready": 9, "unacked": 4, "in_per_second": 2.0, "out_per_second": 0.0,
+            "backlog_seconds": 60, "silent_seconds": 45,
+        }
+    )  # fmt: skip
+    text = table(command.view(tiers(), told(queues=rows)))
+    line = next(line.split() for line in text.splitlines() if line.strip().startswith("default"))
+    assert line == ["default", "9", "4", "2", "2.0", "0.0", "over", "45", "s", "grows"]
+    assert "as mq1 tells" in text
+
+
+# --- worker nodes -------------------------------------------------------------------------------------------
+
+
+def worker(**changes: Any) -> Facts:
+    return facts(TIERS, worker2=Node("worker2", failed_units=(), release=worker_release(**changes)))
+
+
+def test_a_drained_host_is_told_with_who_did_it() -> None:
+    seen = see(facts(TIERS, worker2=Node("worker2", failed_units=(), release=drained_release())))
+    found = finding(seen, "worker2 is drained, by ann@desk since 2026-11-22T20:00:00Z")
+    assert found.mend == "fab workers.undrain worker2"
+    assert "DRAINED by ann@desk" in shown(seen)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"queues": {"default": {RELEASE: "active/running"}, "mail": {}}}, "worker of queue mail is stopped"),
+        (
+            {"queues": {"default": {RELEASE: "activating/start"}, "mail": {RELEASE: "active/running"}}},
+            "worker of queue default is activating/start",
+        ),
+        (
+            {"said": {**said(), f"forge-queue-mail@{RELEASE}.service": "no broker: does not consume mail"}},
+            "worker of queue mail has no broker",
+        ),
+        ({"beat": {"beat": {}}}, "the scheduler does not run"),
+    ],
+)
+def test_what_is_wrong_with_a_worker(changes: dict[str, Any], says: str) -> None:
+    assert "journalctl" in finding(see(worker(**changes)), says).mend
+
+
+def test_another_release_than_the_application_servers() -> None:
+    running = {OLDER: "active/running"}
+    old = worker(
+        current=OLDER, queues={"default": running, "mail": running}, beat={"beat": running}, said=said(OLDER)
+    )
+    assert finding(see(old), "worker2 has another release").mend == "fab deploy"
+
+
+def test_the_others_tell_who_schedules_when_the_holder_cannot() -> None:
+    assert see(facts(TIERS, worker1=gone("worker1"))).scheduler == "worker1"
+
+
+def test_of_two_that_say_they_hold_the_lease_the_higher_token_counts() -> None:
+    seen = see(worker(said=said(scheduler="holds the lease with token 9")))
+    assert seen.scheduler == "worker2"
+
+
+def test_nobody_schedules() -> None:
+    nobody = {
+        name: Node(name, failed_units=(), release=worker_release(said=said(scheduler="etcd does not answer")))
+        for name in TIERS["workers"]
+    }
+    seen = see(facts(TIERS, **nobody))
+    assert seen.scheduler is None
+    assert finding(seen, "no scheduler holds the lease")
