@@ -119,7 +119,7 @@ def etcd(settings: Settings) -> dict[str, Any]:
 def release(_settings: Settings) -> Any:
     program = "/usr/local/lib/bulkhead/release"
     if not pathlib.Path(program).exists():
-        raise RuntimeError("this host was never converged as an application server")
+        raise RuntimeError("this host was never converged as an application server or a worker node")
     return json.loads(output(program, "list"))
 
 
