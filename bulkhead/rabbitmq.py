@@ -90,6 +90,7 @@ class Cluster:
     asked: str
     members: tuple[Member, ...]
     queues: tuple[Queue, ...] | None
+    partial: bool = False  # put together from what each broker knows by itself
 
     @property
     def running(self) -> tuple[str, ...]:
@@ -125,6 +126,48 @@ def parse(
         members=tuple(sorted((_member(each) for each in nodes), key=lambda member: member.name)),
         queues=tuple(_queue(each) for each in queues) if queues is not None else None,
     )
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a broker knows by itself, when nobody can say more: its alarms, and the queues that it leads."""
+
+    alarms: tuple[str, ...]
+    queues: tuple[Queue, ...]
+
+
+def parse_metrics(raw: Mapping[str, Any]) -> Metrics:
+    words = {"memory": "memory", "free_disk": "disk"}
+    return Metrics(
+        alarms=tuple(words[alarm] for alarm in raw["alarms"]),
+        queues=tuple(
+            Queue(
+                name,
+                "unknown",
+                ready=found.get("messages_ready", 0),
+                unacked=found.get("messages_unacked", 0),
+                consumers=found.get("consumers"),
+            )
+            for name, found in raw["queues"].items()
+        ),
+    )
+
+
+def from_metrics(told: Mapping[str, Metrics]) -> Cluster | None:
+    """The cluster of the brokers that say something: who else there is, is not known then."""
+    if not told:
+        return None
+    members = tuple(
+        Member(name, True, memory_alarm="memory" in one.alarms, disk_alarm="disk" in one.alarms)
+        for name, one in told.items()
+    )
+    queues: dict[str, Queue] = {}
+    for queue in (queue for one in told.values() for queue in one.queues):
+        # Who led a queue before may still tell what it had then.
+        known = queues.get(queue.name)
+        if known is None or queue.messages > known.messages:
+            queues[queue.name] = queue
+    return Cluster(next(iter(told)), members, tuple(queues.values()), partial=True)
 
 
 def host(name: str) -> str:

@@ -428,7 +428,7 @@ class RealCluster:
     def look(self) -> tuple[Mapping[str, Node], rabbitmq.Cluster | None]:
         hosts = [*self._workers.values(), *self._brokers]
         nodes = facts.look(self._inventory, self._connections, hosts)
-        told = rabbitmq.best(node.broker for node in nodes.values() if node.broker is not None)
+        told = facts.seen_by_brokers(nodes.values())
         return {name: nodes[name] for name in self._workers}, told
 
     def drain(self, host: str) -> str:

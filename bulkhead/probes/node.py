@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import queue
+import re
 import socket
 import ssl
 import subprocess
@@ -89,10 +90,10 @@ def holds(_settings: Settings) -> list[str]:
     return [file.name for file in files if file.read_text().strip() not in ("", "0")]
 
 
-def ask(
+def fetch(
     settings: Settings, port: int, path: str, body: str | None = None, headers: dict[str, str] | None = None
-) -> Any:
-    """An answer from a service of this node, with the node's own certificate."""
+) -> bytes:
+    """An answer from a service of this node, asked with the node's own certificate."""
     context = ssl.create_default_context(cafile=PKI + "ca.crt")
     context.load_cert_chain(PKI + "node.crt", PKI + "node.key")
     connection = http.client.HTTPSConnection(
@@ -102,7 +103,13 @@ def ask(
     answer = connection.getresponse()
     if answer.status == http.client.UNAUTHORIZED:
         raise RuntimeError(f"port {port} does not take this user's password")
-    return json.loads(answer.read())
+    return answer.read()
+
+
+def ask(
+    settings: Settings, port: int, path: str, body: str | None = None, headers: dict[str, str] | None = None
+) -> Any:
+    return json.loads(fetch(settings, port, path, body, headers))
 
 
 def patroni(settings: Settings) -> dict[str, Any]:
@@ -149,13 +156,19 @@ def queues(settings: Settings) -> list[dict[str, Any]]:
     return found
 
 
-def counts(settings: Settings) -> list[dict[str, Any]]:
-    """Depth and copies alone: the broker answers that when statistics of another keep it waiting."""
+def metrics(settings: Settings) -> dict[str, Any]:
+    """What this broker knows by itself: its alarms, and the depth of the queues that it leads. It answers
+    that at once when its management interface waits for a broker that is frozen."""
     host = urllib.parse.quote(settings["virtual_host"], safe="")
-    found: list[dict[str, Any]] = manage(
-        settings, f"queues/{host}?disable_stats=true&enable_queue_totals=true"
-    )
-    return found
+    families = "family=queue_coarse_metrics&family=queue_consumer_count"
+    detailed = fetch(settings, 15691, f"/metrics/detailed?vhost={host}&{families}").decode()
+    line = r'^rabbitmq_detailed_queue_(messages_ready|messages_unacked|consumers)\{.*queue="([^"]*)"\} (\d+)'
+    found: dict[str, dict[str, int]] = {}
+    for what, name, value in re.findall(line, detailed, re.MULTILINE):
+        found.setdefault(name, {})[what] = int(value)
+    everything = fetch(settings, 15691, "/metrics").decode()
+    alarm = r"^rabbitmq_alarms_(memory|free_disk)\w* 1$"
+    return {"queues": found, "alarms": re.findall(alarm, everything, re.MULTILINE)}
 
 
 PARTS = {
@@ -169,7 +182,7 @@ PARTS = {
     "release": release,
     "members": members,
     "queues": queues,
-    "counts": counts,
+    "metrics": metrics,
 }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bulkhead import rabbitmq
 from bulkhead.problem import listed
+from bulkhead.status import facts
 from bulkhead.status.facts import Node
 from bulkhead.status.judge import UNKNOWN, Judge
 
@@ -31,8 +32,7 @@ class Broker:
 
 
 def seen(judge: Judge) -> rabbitmq.Cluster | None:
-    """The cluster as the broker sees it whose word counts; the brokers are asked at once."""
-    return rabbitmq.best(node.broker for node in judge.nodes("brokers") if node.broker is not None)
+    return facts.seen_by_brokers(judge.nodes("brokers"))
 
 
 def brokers(judge: Judge) -> tuple[Broker, ...]:
@@ -52,7 +52,7 @@ def _broker(node: Node, cluster: rabbitmq.Cluster | None) -> Broker:
     # Its own word first; others tell of one that says nothing.
     own = node.broker.member(node.host) if node.broker else None
     member = own or (cluster.member(node.host) if cluster else None)
-    knows = cluster is not None and cluster.queues is not None
+    knows = cluster is not None and cluster.queues is not None and not cluster.partial
     return Broker(
         name=node.host,
         state=_state(node, cluster),
@@ -70,12 +70,13 @@ def _state(node: Node, cluster: rabbitmq.Cluster | None) -> str:
     unit = node.services.get(UNIT, "active")
     if unit != "active":
         return unit
-    if node.broker is None:
+    if node.broker is None and node.metrics is None:
         return "does not answer"
     member = cluster.member(node.host) if cluster else None
     if member is None or not member.running:
         return "not in the cluster"
-    return "drained" if member.drained else RUNNING
+    own = node.broker.member(node.host) if node.broker else member
+    return "drained" if own is not None and own.drained else RUNNING
 
 
 def _judge_majority(judge: Judge, rows: tuple[Broker, ...], cluster: rabbitmq.Cluster | None) -> None:
@@ -106,6 +107,12 @@ def _judge_broker(judge: Judge, node: Node, row: Broker) -> None:
         ),
     }
     finds.get(row.state, lambda: None)()
+    if node.broker is None and row.state == RUNNING and _all_should_answer(judge):
+        judge.wrong(
+            f"{row.name}: the broker's management interface does not answer: "
+            f"{node.unknown.get('members', UNKNOWN)}",
+            judge.journal(row.name, UNIT),
+        )
     if row.state in ("unreachable", "inactive", "failed"):
         return  # what others last heard of it is no finding
     look = {"memory": "sudo rabbitmq-diagnostics memory_breakdown", "disk": "df -h /var/lib/rabbitmq"}
@@ -115,6 +122,14 @@ def _judge_broker(judge: Judge, node: Node, row: Broker) -> None:
     if row.partitions:
         what = f"{row.name} is cut off from {listed(row.partitions)}"
         judge.wrong(what, judge.on(row.name, "sudo rabbitmqctl cluster_status"))
+
+
+def _all_should_answer(judge: Judge) -> bool:
+    """One that is away keeps the others' management interfaces waiting, and is the finding."""
+    return all(
+        node.unreachable is None and node.services.get(UNIT, "active") == "active"
+        for node in judge.nodes("brokers")
+    )
 
 
 def _judge_copies(judge: Judge, rows: tuple[Broker, ...], cluster: rabbitmq.Cluster) -> None:

@@ -9,7 +9,7 @@ import json
 import shlex
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "load_balancers": (("addresses", "haproxy", "alive", "holds"), ("haproxy.service", "keepalived.service")),
     "app_servers": (("release",), ()),
     "workers": (("release",), ()),
-    "brokers": (("members", "queues", "counts"), ("rabbitmq-server.service",)),
+    "brokers": (("members", "queues", "metrics"), ("rabbitmq-server.service",)),
     "databases": (("patroni", "etcd"), ("patroni.service", "etcd.service")),
 }
 # What the monitoring user of the brokers signs in with (role rabbitmq).
@@ -74,6 +74,7 @@ class Node:
     etcd: Etcd | None = None
     release: Release | None = None
     broker: rabbitmq.Cluster | None = None
+    metrics: rabbitmq.Metrics | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,16 @@ def queues_of(inventory: Inventory) -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
+def seen_by_brokers(nodes: Iterable[Node]) -> rabbitmq.Cluster | None:
+    """The cluster as the broker sees it whose word counts. While a broker is frozen, all others' management
+    interfaces wait for it (20 s and more): then what each knows by itself has to do."""
+    asked = list(nodes)
+    best = rabbitmq.best(node.broker for node in asked if node.broker is not None)
+    if best is not None and best.queues is not None:
+        return best
+    return rabbitmq.from_metrics({node.host: node.metrics for node in asked if node.metrics is not None})
+
+
 def parse_node(name: str, raw: Mapping[str, Any]) -> Node:
     """A host's facts from what the probe printed."""
     unknown: dict[str, str] = dict(raw["errors"])
@@ -195,14 +206,10 @@ def parse_node(name: str, raw: Mapping[str, Any]) -> Node:
         patroni=part("patroni", lambda found: patroni.parse(found["member"], found["cluster"])),
         etcd=part("etcd", _etcd),
         release=part("release", _release),
-        broker=part("members", lambda nodes: _broker(name, nodes, raw["parts"])),
+        broker=part("members", lambda nodes: rabbitmq.parse(name, nodes, raw["parts"].get("queues"))),
+        metrics=part("metrics", rabbitmq.parse_metrics),
         unknown=unknown,
     )
-
-
-def _broker(name: str, nodes: Any, parts: Mapping[str, Any]) -> rabbitmq.Cluster:
-    """With all that is known of the queues, or with their depth alone."""
-    return rabbitmq.parse(name, nodes, parts.get("queues", parts.get("counts")))
 
 
 def _statistics(found: Mapping[str, str]) -> haproxy.Statistics:

@@ -209,7 +209,10 @@ def facts(hosts: Mapping[str, list[str]] = HOSTS, **changes: Node) -> Facts:
         )
     for name in hosts.get("brokers", []):
         nodes[name] = replace(
-            nodes[name], services={"rabbitmq-server.service": "active"}, broker=broker_cluster(name)
+            nodes[name],
+            services={"rabbitmq-server.service": "active"},
+            broker=broker_cluster(name),
+            metrics=rabbitmq.Metrics((), all_queues() if name == "mq1" else ()),
         )
     for name in hosts.get("workers", []):
         holds = {"said": said(scheduler="holds the lease with token 7")} if name == "worker1" else {}

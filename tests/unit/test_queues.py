@@ -157,7 +157,7 @@ def test_a_broker_that_is_stopped() -> None:
 
 
 def test_a_broker_that_hangs() -> None:
-    silent = replace(nodes()["mq2"], broker=None, unknown={"members": "no answer within 2.5 s"})
+    silent = replace(nodes()["mq2"], broker=None, metrics=None, unknown={"members": "no answer within 2.5 s"})
     mend = finding(see(facts(TIERS, mq2=silent)), "the broker does not answer: no answer within 2.5 s").mend
     assert "journalctl" in mend
 
@@ -207,11 +207,43 @@ def test_no_majority_of_brokers_is_an_outage() -> None:
     assert finding(see(facts(TIERS, **{**silent, "mq3": one["mq3"]})), "1 of 3 run").outage
 
 
-def test_brokers_that_tell_of_no_queue_in_time() -> None:
-    late = {name: replace(broker_cluster(name), queues=None) for name in TIERS["brokers"]}
-    well = facts(TIERS).nodes
-    seen = see(facts(TIERS, **{name: replace(well[name], broker=late[name]) for name in late}))
-    assert finding(seen, "no broker tells of its queues in time")
+def frozen(*leading: rabbitmq.Queue) -> Facts:
+    """mq1 has just frozen, and the others' management interfaces wait for it."""
+    waiting = {
+        name: replace(facts(TIERS).nodes[name], broker=None, unknown={"members": "no answer within 2.5 s"})
+        for name in ("mq2", "mq3")
+    }
+    waiting["mq2"] = replace(waiting["mq2"], metrics=rabbitmq.Metrics((), leading))
+    waiting["mq3"] = replace(waiting["mq3"], metrics=rabbitmq.Metrics(("memory",), ()))
+    return facts(TIERS, mq1=gone("mq1"), **waiting)
+
+
+def test_while_a_broker_is_frozen_each_tells_what_it_knows_by_itself() -> None:
+    lead = rabbitmq.Queue("default", "unknown", ready=4, unacked=2, consumers=2)
+    seen = see(frozen(lead))
+    assert [broker.state for broker in seen.brokers] == ["unreachable", "running", "running"]
+    assert [broker.needed_by for broker in seen.brokers] == [None, None, None]
+    rows = {row.name: (row.ready, row.unacked, row.consumers, row.state) for row in seen.queues}
+    # The queue that the frozen one led has no leader, and nobody knows its depth.
+    assert rows == {"default": (4, 2, 2, "waits"), "mail": (None, None, None, "no leader yet")}
+    assert [one.what.split(":")[0] for one in seen.findings] == [
+        "mq3 is short of memory", "mq1 cannot be reached",
+    ]  # fmt: skip
+
+
+def test_a_management_interface_that_hangs_with_no_broker_away_is_a_finding() -> None:
+    silent = replace(nodes()["mq2"], broker=None, unknown={"members": "no answer within 2.5 s"})
+    assert finding(see(facts(TIERS, mq2=silent)), "mq2: the broker's management interface does not answer")
+
+
+def test_of_two_that_tell_of_a_queue_the_one_with_more_counts() -> None:
+    told_of = {
+        name: rabbitmq.Metrics((), (rabbitmq.Queue("q", "unknown", ready=ready, unacked=0),))
+        for name, ready in (("mq1", 0), ("mq2", 7))
+    }
+    cluster = rabbitmq.from_metrics(told_of)
+    assert cluster is not None
+    assert [queue.ready for queue in cluster.queues or ()] == [7]
 
 
 # --- queues -------------------------------------------------------------------------------------------------
