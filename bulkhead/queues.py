@@ -18,7 +18,7 @@ from bulkhead import screen
 from bulkhead.connections import Connections, cluster
 from bulkhead.errors import RefusedError
 from bulkhead.inventory import Inventory
-from bulkhead.status import brokers, queues, workers
+from bulkhead.status import brokers, hosts, queues, workers
 from bulkhead.status.facts import Facts, look
 from bulkhead.status.judge import Finding, Judge
 from bulkhead.status.render import (
@@ -58,10 +58,12 @@ class View:
 
 def view(inventory: Inventory, facts: Facts) -> View:
     judge = Judge(inventory, facts)
+    hosts.unreachable(judge)
     rows = brokers.brokers(judge)
     told = brokers.seen(judge)
     shown = queues.queues(judge)
     workers.workers(judge)
+    hosts.failed_units(judge)
     return View(
         environment=inventory.environment_name,
         told_by=told.asked if told else None,
@@ -73,14 +75,14 @@ def view(inventory: Inventory, facts: Facts) -> View:
 
 
 def see(inventory: Inventory, connections: Connections) -> View:
-    hosts = {host.name: host for group in GROUPS for host in inventory.hosts(group)}
+    asked = {host.name: host for group in GROUPS for host in inventory.hosts(group)}
     if not inventory.hosts("brokers"):
         raise RefusedError(
             f"The inventory has no brokers ({inventory.sources}), so there are no queues.",
             mend="docs/brokers.md says what it takes to have them.",
         )
     began = time.monotonic()
-    nodes = look(inventory, connections, list(hosts.values()))
+    nodes = look(inventory, connections, list(asked.values()))
     return view(inventory, Facts(seconds=time.monotonic() - began, nodes=nodes, answers={}))
 
 

@@ -25,6 +25,8 @@ from typing import Any
 Settings = dict[str, Any]
 
 LIMIT_SECONDS = 2.5
+# It answers in tens of milliseconds, or waits for a broker that is frozen: then metrics() has to do.
+MANAGEMENT_LIMIT_SECONDS = 1.5
 PKI = "/etc/bulkhead/pki/"
 HOLD = pathlib.Path("/run/keepalived/hold")
 # What is asked of each queue.
@@ -91,25 +93,29 @@ def holds(_settings: Settings) -> list[str]:
 
 
 def fetch(
-    settings: Settings, port: int, path: str, body: str | None = None, headers: dict[str, str] | None = None
+    settings: Settings,
+    port: int,
+    path: str,
+    body: str | None = None,
+    headers: dict[str, str] | None = None,
+    limit: float = LIMIT_SECONDS,
 ) -> bytes:
     """An answer from a service of this node, asked with the node's own certificate."""
     context = ssl.create_default_context(cafile=PKI + "ca.crt")
     context.load_cert_chain(PKI + "node.crt", PKI + "node.key")
-    connection = http.client.HTTPSConnection(
-        settings["node_address"], port, timeout=LIMIT_SECONDS, context=context
-    )
-    connection.request("POST" if body is not None else "GET", path, body=body, headers=headers or {})
-    answer = connection.getresponse()
-    if answer.status == http.client.UNAUTHORIZED:
-        raise RuntimeError(f"port {port} does not take this user's password")
-    return answer.read()
+    connection = http.client.HTTPSConnection(settings["node_address"], port, timeout=limit, context=context)
+    try:
+        connection.request("POST" if body is not None else "GET", path, body=body, headers=headers or {})
+        answer = connection.getresponse()
+        if answer.status == http.client.UNAUTHORIZED:
+            raise RuntimeError(f"port {port} does not take this user's password")
+        return answer.read()
+    except TimeoutError:
+        raise RuntimeError(f"no answer within {limit} s") from None
 
 
-def ask(
-    settings: Settings, port: int, path: str, body: str | None = None, headers: dict[str, str] | None = None
-) -> Any:
-    return json.loads(fetch(settings, port, path, body, headers))
+def ask(settings: Settings, port: int, path: str, body: str | None = None) -> Any:
+    return json.loads(fetch(settings, port, path, body))
 
 
 def patroni(settings: Settings) -> dict[str, Any]:
@@ -137,7 +143,10 @@ def manage(settings: Settings, path: str) -> Any:
         raise RuntimeError("rabbitmq_operator_password is not in the inventory: python -m bulkhead.secrets")
     login = f"operator:{password}"
     basic = "Basic " + base64.b64encode(login.encode()).decode()
-    return ask(settings, 15671, f"/api/{path}", headers={"Authorization": basic})
+    answer = fetch(
+        settings, 15671, f"/api/{path}", headers={"Authorization": basic}, limit=MANAGEMENT_LIMIT_SECONDS
+    )
+    return json.loads(answer)
 
 
 def members(settings: Settings) -> list[dict[str, Any]]:

@@ -39,7 +39,9 @@ class Judge:
         return str(self.inventory.application.get("name", ""))
 
     def nodes(self, group: str) -> list[Node]:
-        return [self.facts.nodes[host.name] for host in self.inventory.hosts(group)]
+        """Those that were asked: `fab queues` does not ask everyone."""
+        nodes = self.facts.nodes
+        return [nodes[host.name] for host in self.inventory.hosts(group) if host.name in nodes]
 
     def reached(self, group: str) -> list[Node]:
         return [node for node in self.nodes(group) if node.unreachable is None]

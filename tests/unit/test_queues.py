@@ -365,3 +365,32 @@ def test_nobody_schedules() -> None:
     seen = see(facts(TIERS, **nobody))
     assert seen.scheduler is None
     assert finding(seen, "no scheduler holds the lease")
+
+
+# --- fab queues ---------------------------------------------------------------------------------------------
+
+
+def of_brokers_and_workers(found: Facts) -> Facts:
+    """What the command asks."""
+    asked = {*TIERS["brokers"], *TIERS["workers"]}
+    return replace(
+        found, answers={}, nodes={name: node for name, node in found.nodes.items() if name in asked}
+    )
+
+
+def test_the_command_tells_the_same_as_status() -> None:
+    found = frozen(rabbitmq.Queue("default", "unknown", ready=4, unacked=2, consumers=2))
+    seen = command.view(tiers(), of_brokers_and_workers(found))
+    assert seen.findings == see(found).findings
+    assert seen.exit_code == OUTAGE
+    text = table(seen)
+    assert "as mq2 tells" in text
+    assert "mq1 cannot be reached" in text
+    assert "mq3 is short of memory" in text
+
+
+def test_the_command_with_all_well() -> None:
+    seen = command.view(tiers(), of_brokers_and_workers(facts(TIERS)))
+    assert seen.exit_code == ALL_WELL
+    assert json.loads(json.dumps(seen.data()))["told_by"] == "mq1"
+    assert "ALL WELL" in table(seen)
