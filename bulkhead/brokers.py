@@ -17,6 +17,7 @@ from bulkhead.errors import CancelledError, Error, FailedError, HostError, Refus
 from bulkhead.inventory import Inventory
 from bulkhead.problem import listed
 from bulkhead.status import facts
+from bulkhead.status.brokers import apart
 from bulkhead.status.facts import Node
 
 PROGRAM = "/usr/local/lib/bulkhead/rabbitmq-member"
@@ -88,17 +89,21 @@ def trouble(nodes: Mapping[str, Node], command: Callable[[str, str], str]) -> Re
 def _cluster_trouble(
     names: list[str], clusters: list[rabbitmq.Cluster], command: Callable[[str, str], str]
 ) -> RefusedError | None:
+    odd = apart(
+        {name: _partitions(name, clusters) for name in names},
+    )
+    if odd is not None:
+        return RefusedError(
+            f"The brokers are partitioned, {odd} from {listed(_partitions(odd, clusters))}: the sides do not "
+            "share what queues there are.",
+            mend=f"Let {odd} give in: {command(odd, 'sudo systemctl restart rabbitmq-server')}",
+        )
     for cluster in clusters:
         for name in names:
             member = cluster.member(name)
             if member is None or not member.running:
                 return RefusedError(
                     f"{cluster.asked} does not see {name} in the cluster.",
-                    mend=command(name, "sudo rabbitmqctl cluster_status"),
-                )
-            if member.partitions:
-                return RefusedError(
-                    f"{name} is cut off from {listed(member.partitions)}: the cluster is partitioned.",
                     mend=command(name, "sudo rabbitmqctl cluster_status"),
                 )
             if member.drained:
@@ -127,6 +132,11 @@ def _cluster_trouble(
                 mend="Wait until it has caught up: fab status",
             )
     return None
+
+
+def _partitions(name: str, clusters: list[rabbitmq.Cluster]) -> tuple[str, ...]:
+    members = (cluster.member(name) for cluster in clusters)
+    return max((member.partitions for member in members if member), key=len, default=())
 
 
 def restart(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bulkhead import rabbitmq
@@ -41,6 +41,7 @@ def brokers(judge: Judge) -> tuple[Broker, ...]:
     rows = tuple(_broker(node, cluster) for node in nodes)
     if nodes:
         _judge_majority(judge, rows, cluster)
+        _judge_partition(judge, rows)
         for node, row in zip(nodes, rows, strict=True):
             _judge_broker(judge, node, row)
         if cluster is not None:
@@ -73,6 +74,10 @@ def _state(node: Node, cluster: rabbitmq.Cluster | None) -> str:
     if node.broker is None and node.metrics is None:
         return "does not answer"
     member = cluster.member(node.host) if cluster else None
+    if node.broker is not None and any(
+        each.partitions for each in node.broker.members if each.name == node.host
+    ):
+        return "PARTITIONED"
     if member is None or not member.running:
         return "not in the cluster"
     own = node.broker.member(node.host) if node.broker else member
@@ -89,6 +94,24 @@ def _judge_majority(judge: Judge, rows: tuple[Broker, ...], cluster: rabbitmq.Cl
         f"the brokers have no majority ({told}): no job is taken and none is given out",
         judge.on(silent.name, f"sudo systemctl status {UNIT}"),
     )
+
+
+def apart(partitions: Mapping[str, tuple[str, ...]]) -> str | None:
+    """Of a cluster that was cut in two and did not grow together again, the broker that gives in: who is cut
+    off from the most others, the last of equals."""
+    cut = [name for name, others in partitions.items() if others]
+    return max(reversed(cut), key=lambda name: len(partitions[name]), default=None)
+
+
+def _judge_partition(judge: Judge, rows: tuple[Broker, ...]) -> None:
+    name = apart({row.name: row.partitions for row in rows})
+    if name is not None:
+        others = next(row.partitions for row in rows if row.name == name)
+        judge.outage(
+            f"the brokers are partitioned, {name} from {listed(others)}: the sides do not share what queues there "
+            "are, and drop messages for those they do not know",
+            judge.on(name, f"sudo systemctl restart {UNIT}"),
+        )
 
 
 def _judge_broker(judge: Judge, node: Node, row: Broker) -> None:
@@ -119,9 +142,6 @@ def _judge_broker(judge: Judge, node: Node, row: Broker) -> None:
     for alarm in row.alarms:
         what = f"{row.name} is short of {alarm}: publishers wait, at every broker"
         judge.outage(what, judge.on(row.name, look[alarm]))
-    if row.partitions:
-        what = f"{row.name} is cut off from {listed(row.partitions)}"
-        judge.wrong(what, judge.on(row.name, "sudo rabbitmqctl cluster_status"))
 
 
 def _all_should_answer(judge: Judge) -> bool:

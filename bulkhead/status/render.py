@@ -189,11 +189,10 @@ def _database(database: Database) -> RenderableType:
 def broker_table(rows: tuple[Broker, ...]) -> RenderableType:
     table = columns("", "state", "memory", "alarms", "may it go?")
     for row in rows:
-        state = row.state + (f", cut off from {' '.join(row.partitions)}" if row.partitions else "")
         limit = f" of {byte_count(row.memory_limit_bytes)}" if row.memory_limit_bytes else ""
         table.add_row(
             row.name,
-            _line(state, GOOD if row.state == RUNNING and not row.partitions else BAD),
+            _line(row.state, GOOD if row.state == RUNNING else BAD),
             f"{byte_count(row.memory_bytes)}{limit}" if row.state == RUNNING else "",
             _line(", ".join(row.alarms) or "none", BAD if row.alarms else QUIET)
             if row.state == RUNNING

@@ -28,6 +28,7 @@ from rich.console import Console
 from bulkhead import queues as command
 from bulkhead import rabbitmq
 from bulkhead.errors import RefusedError
+from bulkhead.status.brokers import apart
 from bulkhead.status.facts import Facts, Node
 from bulkhead.status.judge import Finding
 from bulkhead.status.queues import stuck
@@ -176,7 +177,7 @@ def test_a_broker_that_the_others_do_not_see() -> None:
         ({"mq2": {"drained": True}}, "mq2 is drained", "rabbitmq-member revive", False),
         ({"mq2": {"memory_alarm": True}}, "mq2 is short of memory", "memory_breakdown", True),
         ({"mq2": {"disk_alarm": True}}, "mq2 is short of disk", "df -h", True),
-        ({"mq2": {"partitions": ("mq1",)}}, "mq2 is cut off from mq1", "cluster_status", False),
+        ({"mq2": {"partitions": ("mq1",)}}, "partitioned, mq2 from mq1", "systemctl restart", True),
         (
             {"queues": all_queues(mail={"online": ("mq1", "mq2")})},
             "queue mail has a copy that does not answer, on mq3",
@@ -195,6 +196,33 @@ def test_what_is_wrong_with_brokers(changes: dict[str, Any], says: str, mend: st
     found = finding(see(told(**changes)), says)
     assert mend in found.mend
     assert found.outage == outage
+
+
+def test_who_was_cut_off_gives_in_and_not_the_larger_part() -> None:
+    assert apart({"mq1": ("mq2", "mq3"), "mq2": ("mq1",), "mq3": ("mq1",)}) == "mq1"
+    assert apart({"mq1": ("mq2",), "mq2": ("mq1",), "mq3": ()}) == "mq2"
+    assert apart({"mq1": (), "mq2": (), "mq3": ()}) is None
+
+
+def test_after_a_partition_each_part_tells_of_its_own_queues() -> None:
+    """As seen when a frozen broker woke up: it did not pause, and had queues that the others had not."""
+    off = {"running": False, "partitions": ()}
+    two = {
+        name: broker_cluster(
+            name, all_queues()[2:], mq1=off, mq2={"partitions": ("mq1",)}, mq3={"partitions": ("mq1",)}
+        )
+        for name in ("mq2", "mq3")
+    }
+    alone = broker_cluster("mq1", mq1={"partitions": ("mq2", "mq3")}, mq2=off, mq3=off)
+    well = facts(TIERS).nodes
+    apart_now = {name: replace(well[name], broker=seen) for name, seen in {"mq1": alone, **two}.items()}
+    seen = see(facts(TIERS, **apart_now))
+    assert [broker.state for broker in seen.brokers] == ["PARTITIONED"] * 3
+    assert seen.queues[0].state == "one side only"
+    assert [one.what.split(":")[0] for one in seen.findings] == [
+        "the brokers are partitioned, mq1 from mq2 and mq3"
+    ]
+    assert "192.0.2.19 sudo systemctl restart rabbitmq-server" in seen.findings[0].mend
 
 
 def test_no_majority_of_brokers_is_an_outage() -> None:
