@@ -108,8 +108,8 @@ def _judge_partition(judge: Judge, rows: tuple[Broker, ...]) -> None:
     if name is not None:
         others = next(row.partitions for row in rows if row.name == name)
         judge.outage(
-            f"the brokers are partitioned, {name} from {listed(others)}: the sides do not share what queues there "
-            "are, and drop messages for those they do not know",
+            f"the brokers are partitioned, {name} from {listed(others)}: the sides do not share what queues "
+            "there are, and drop messages for those they do not know",
             judge.on(name, f"sudo systemctl restart {UNIT}"),
         )
 

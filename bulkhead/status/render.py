@@ -209,7 +209,7 @@ def _may_go(row: Broker) -> Text:
         return _line("?", QUIET)
     if not row.needed_by:
         return _line("yes", QUIET)
-    return _line(f"no: {_few(list(row.needed_by), 'queues')} need it", "yellow")
+    return _line(f"no, needed by {_few(list(row.needed_by), 'queues')}", "yellow")
 
 
 def _few(names: list[str], what: str) -> str:

@@ -143,7 +143,7 @@ def test_a_broker_that_is_gone_is_one_finding_and_the_next_one_tells() -> None:
     assert [one.what.split()[0] for one in seen.findings] == ["mq1"]
     text = shown(seen)
     assert "unreachable" in text
-    assert "no: default, mail, dead_letters need it" in " ".join(text.split())
+    assert "no, needed by default, mail, dead_letters" in " ".join(text.split())
     assert command.view(tiers(), facts(TIERS, **{**two, "mq1": gone("mq1")})).told_by == "mq2"
 
 
