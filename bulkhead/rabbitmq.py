@@ -80,7 +80,7 @@ class Queue:
         """The first message is this old, or older: it waits, and nothing has left the queue since."""
         if not self.ready or self.backlog_seconds is None or self.silent_seconds is None:
             return None
-        return min(self.backlog_seconds, self.silent_seconds)
+        return min(self.backlog_seconds, self.silent_seconds) or None
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ def run_drain(
     plan = plan_drain(host, cluster, last=last)
     undrain_it = f"fab workers.undrain {host}"
     if plan.done:
-        output.print(f"{host} is drained already. Nothing to do. Bring it back: {undrain_it}")
+        output.print(f"{host} is drained already. Nothing to do. Bring it back: {undrain_it}", soft_wrap=True)
         return
     for line in plan.lines(cluster.tier):
         output.print(line, soft_wrap=True)
