@@ -21,7 +21,7 @@ from bulkhead.status.outside import client_context
 
 TIMEOUT_SECONDS = 15
 # An environment may do without these tiers.
-OPTIONAL = {"test_rabbitmq.py": "brokers", "test_celery.py": "workers"}
+OPTIONAL = {"test_rabbitmq.py": "brokers", "test_queues.py": "brokers", "test_celery.py": "workers"}
 
 
 @cache
@@ -99,7 +99,7 @@ def fab() -> Fab:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=120,
+            timeout=900,
             check=False,
         )
 

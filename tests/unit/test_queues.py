@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -27,9 +28,11 @@ from rich.console import Console
 
 from bulkhead import queues as command
 from bulkhead import rabbitmq
+from bulkhead.connections import Result
 from bulkhead.errors import RefusedError
+from bulkhead.inventory import Host
 from bulkhead.status.brokers import apart
-from bulkhead.status.facts import Facts, Node
+from bulkhead.status.facts import Facts, Node, look
 from bulkhead.status.judge import Finding
 from bulkhead.status.queues import stuck
 from bulkhead.status.render import render
@@ -422,3 +425,31 @@ def test_the_command_with_all_well() -> None:
     assert seen.exit_code == ALL_WELL
     assert json.loads(json.dumps(seen.data()))["told_by"] == "mq1"
     assert "ALL WELL" in table(seen)
+
+
+class Wire:
+    """Keeps what is sent to hosts, and answers nothing that could be read."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, tuple[str, str]] = {}
+
+    def run(self, host: Host, command: str, *, input: str, **_options: Any) -> Result:
+        self.sent[host.name] = (command, input)
+        return Result('{"parts": {}, "errors": {}}', "", 0)
+
+    def each(self, hosts: list[Host], function: Any, **_options: Any) -> dict[str, Any]:
+        return {host.name: function(host) for host in hosts}
+
+
+def test_the_password_goes_to_brokers_alone_and_on_no_command_line() -> None:
+    found = tiers(rabbitmq_operator_password="a-secret-word")
+    wire: Any = Wire()
+    look(found, wire, list(found.everyone.values()))
+    assert not [host for host, (command, _) in wire.sent.items() if "a-secret-word" in command]
+    assert {host for host, (_, program) in wire.sent.items() if "a-secret-word" in program} == set(
+        TIERS["brokers"]
+    )
+    command, _ = wire.sent["mq1"]
+    asked = json.loads(shlex.split(command)[-1])
+    assert asked["virtual_host"] == "forge"
+    assert asked["history"] == [600, 10]

@@ -32,4 +32,5 @@ def nodes(inventory, fab) -> Iterator[Nodes]:  # type: ignore[no-untyped-def]  #
         return
     # Placement is an operation: a node that comes back takes nothing by itself.
     wait_until(lambda: fab("lb.failback", "--yes").returncode == 0, 60, "every address back at its owner")
-    wait_until(lambda: fab("status").returncode == 0, 90, "all well again")
+    # A broker that comes back fetches what its queues have got meanwhile.
+    wait_until(lambda: fab("status").returncode == 0, 180, "all well again")
