@@ -100,8 +100,15 @@ def scheduler(judge: Judge) -> str | None:
     heard = [match[1] for text in said.values() if (match := STANDS_BY.match(text))]
     if heard:
         return heard[0]
-    if any(node.release and node.release.current for node in judge.reached("workers")):
+    # One that is away, or has said nothing, may be the holder.
+    everybody = len(said) == len(judge.nodes("workers"))
+    if (everybody and any(_has_release(judge))) or any(said.values()):
         host = next(iter(said))
         unit = f"'{judge.application}-beat@*'"
         judge.wrong("no scheduler holds the lease: what is scheduled does not run", judge.journal(host, unit))
     return None
+
+
+def _has_release(judge: Judge) -> list[bool]:
+    nodes = judge.reached("workers")
+    return [node.release is not None and node.release.current is not None for node in nodes]

@@ -388,6 +388,14 @@ def test_of_two_that_say_they_hold_the_lease_the_higher_token_counts() -> None:
     assert seen.scheduler == "worker2"
 
 
+def test_one_that_does_not_tell_may_be_the_holder() -> None:
+    silent = Node("worker1", failed_units=(), unknown={"release": "no answer within 2.5 s"})
+    quiet = Node("worker2", failed_units=(), release=worker_release(said=said(scheduler="")))
+    seen = see(facts(TIERS, worker1=silent, worker2=quiet))
+    assert seen.scheduler is None
+    assert [one.what.split(":")[0] for one in seen.findings] == ["worker1"]
+
+
 def test_nobody_schedules() -> None:
     nobody = {
         name: Node(name, failed_units=(), release=worker_release(said=said(scheduler="etcd does not answer")))
