@@ -9,6 +9,7 @@ from bulkhead import haproxy, patroni
 from bulkhead.status.database import leader_of
 from bulkhead.status.judge import Judge
 
+BROKERS = "rabbitmq"  # the load balancers' back end of AMQP
 MARKS = "sudo /usr/local/lib/bulkhead/haproxy-marks"
 
 Seen = Mapping[str, haproxy.Statistics]  # by load balancer
@@ -44,6 +45,8 @@ def pools(judge: Judge) -> tuple[Pool, ...]:
     for role in ("primary", "replica"):
         if any(statistics.backend(f"postgres_{role}") for statistics in seen.values()):
             rows.append(_postgres_pool(judge, role, seen))
+    if any(statistics.backend(BROKERS) for statistics in seen.values()):
+        rows.append(_broker_pool(judge, seen))
     return tuple(rows)
 
 
@@ -87,6 +90,21 @@ def _judge_server(judge: Judge, pool: Pool, server: Server) -> None:
     else:
         mend = judge.journal(server.name, f"'{judge.application}-{pool.name}@*'")
     judge.wrong(what, mend)
+
+
+def _broker_pool(judge: Judge, seen: Seen) -> Pool:
+    """One that is away, or drained, is a finding of its own; one that is well has to be up."""
+    shown = _pool(judge, "brokers", BROKERS, "brokers", seen)
+    for server in shown.servers:
+        node = judge.facts.nodes[server.name]
+        member = node.broker.member(server.name) if node.broker else None
+        if not server.well and member is not None and member.running and not member.drained:
+            lb = next(name for name, state in server.states.items() if state != "up")
+            judge.wrong(
+                f"{server.name} should be up in pool {shown.name}: {_told(server)}",
+                judge.journal(lb, "haproxy"),
+            )
+    return shown
 
 
 def _told(server: Server) -> str:

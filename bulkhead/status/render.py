@@ -14,7 +14,7 @@ from bulkhead.status.brokers import RUNNING, Broker
 from bulkhead.status.database import Database
 from bulkhead.status.hosts import Releases
 from bulkhead.status.judge import Finding
-from bulkhead.status.pools import Pool
+from bulkhead.status.pools import BROKERS, Pool
 from bulkhead.status.queues import Queue
 from bulkhead.status.units import byte_count, duration
 from bulkhead.status.view import View
@@ -118,8 +118,8 @@ def _pools(view: View) -> RenderableType:
 
 
 def _pool(table: Table, pool: Pool, seers: list[str]) -> None:
-    if pool.backend.startswith("postgres_"):
-        _postgres_pool(table, pool, seers)
+    if pool.backend.startswith(("postgres_", BROKERS)):
+        _internal_pool(table, pool, seers)
         return
     shown = pool.servers
     if len(shown) > SHOWN_ROWS:
@@ -142,7 +142,7 @@ def _pool(table: Table, pool: Pool, seers: list[str]) -> None:
         first = False
 
 
-def _postgres_pool(table: Table, pool: Pool, seers: list[str]) -> None:
+def _internal_pool(table: Table, pool: Pool, seers: list[str]) -> None:
     """Who serves is what there is to say: the others stand by."""
     style = GOOD if all(server.well for server in pool.servers) else BAD
     serving = [

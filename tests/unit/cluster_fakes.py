@@ -160,6 +160,7 @@ def all_servers(hosts: Mapping[str, list[str]] = HOSTS, leader: str = "db1") -> 
             server("postgres_replica", name, "down" if name == leader else "up")
             for name in hosts["databases"]
         ),
+        *(server("rabbitmq", name) for name in hosts.get("brokers", [])),
     ]
 
 

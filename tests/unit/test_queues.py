@@ -12,12 +12,14 @@ from cluster_fakes import (
     RELEASE,
     TIERS,
     all_queues,
+    all_servers,
     broker_cluster,
     drained_release,
     facts,
     gone,
     queue,
     said,
+    statistics,
     tiers,
     worker_release,
 )
@@ -275,6 +277,22 @@ def test_of_two_that_tell_of_a_queue_the_one_with_more_counts() -> None:
     cluster = rabbitmq.from_metrics(told_of)
     assert cluster is not None
     assert [queue.ready for queue in cluster.queues or ()] == [7]
+
+
+def at_the_load_balancers(**health: str) -> dict[str, Node]:
+    well = facts(TIERS).nodes
+    changed = [
+        replace(server, health=health[server.name]) if server.name in health else server
+        for server in all_servers(TIERS)
+    ]
+    return {"lb1": replace(well["lb1"], haproxy=statistics(changed))}
+
+
+def test_a_broker_that_a_load_balancer_does_not_see_is_told_if_it_is_well() -> None:
+    seen = see(facts(TIERS, **at_the_load_balancers(mq2="down")))
+    assert finding(seen, "mq2 should be up in pool brokers: lb1 says down, lb2 says up")
+    away = {**nodes(mq2={"running": False}), "mq2": gone("mq2"), **at_the_load_balancers(mq2="down")}
+    assert [one.what.split()[0] for one in see(facts(TIERS, **away)).findings] == ["mq2"]
 
 
 # --- queues -------------------------------------------------------------------------------------------------
