@@ -21,10 +21,7 @@ from bulkhead.status.brokers import apart
 from bulkhead.status.facts import Node
 
 PROGRAM = "/usr/local/lib/bulkhead/rabbitmq-member"
-# As rabbitmq_wait_seconds has it: for the others before, and for the broker after.
-WAIT_SECONDS = 180
-# The program's two waits, a drain, a start with its own time-out, and the tools' own time.
-RESTART_TIMEOUT_SECONDS = 4 * WAIT_SECONDS + 120
+WAIT_SECONDS = 180  # the role's default: for the others before, and for the broker after
 SETTLE_SECONDS = 60.0
 POLL_SECONDS = 1.0
 REFUSED = 3  # the program's exit code when it has changed nothing
@@ -66,9 +63,7 @@ def trouble(nodes: Mapping[str, Node], command: Callable[[str, str], str]) -> Re
         return RefusedError(
             f"There are {len(nodes)} brokers, and queues keep their majority with three or more.",
             mend="Restart it by hand, and expect that publishers and workers wait meanwhile: "
-            + command(next(iter(nodes), ""), "sudo systemctl restart rabbitmq-server")
-            if nodes
-            else "Put hosts into the group `brokers`.",
+            + command(next(iter(nodes)), "sudo systemctl restart rabbitmq-server"),
         )
     for name, node in nodes.items():
         if node.unreachable is not None:
@@ -142,6 +137,10 @@ def _partitions(name: str, clusters: list[rabbitmq.Cluster]) -> tuple[str, ...]:
 def restart(
     inventory: Inventory, connections: Connections, *, yes: bool = False, dry_run: bool = False
 ) -> None:
+    if not inventory.hosts("brokers"):
+        raise RefusedError(
+            f"The inventory has no brokers ({inventory.sources}).", mend="docs/brokers.md says what it takes."
+        )
     run(inventory, RealBrokers(inventory, connections), yes=yes, dry_run=dry_run)
 
 
@@ -224,15 +223,18 @@ class RealBrokers:
         self._inventory = inventory
         self._connections = connections
         self._hosts = {host.name: host for host in inventory.hosts("brokers")}
+        self._wait_seconds = max(
+            int(host.literal("rabbitmq_wait_seconds", WAIT_SECONDS)) for host in self._hosts.values()
+        )
 
     def look(self) -> Mapping[str, Node]:
         return facts.look(self._inventory, self._connections, list(self._hosts.values()))
 
     def restart(self, host: str) -> None:
-        words = f"{PROGRAM} restart --wait {WAIT_SECONDS}"
-        answer = self._connections.run(
-            self._hosts[host], words, timeout_seconds=RESTART_TIMEOUT_SECONDS, check=False
-        )
+        words = f"{PROGRAM} restart --wait {self._wait_seconds}"
+        # Its two waits, a drain, a start with its own time-out, and the tools' own time.
+        limit = 4 * self._wait_seconds + 120
+        answer = self._connections.run(self._hosts[host], words, timeout_seconds=limit, check=False)
         said = answer.stderr.strip() or answer.stdout.strip()
         if answer.code == REFUSED:
             raise NotNowError(host, said)

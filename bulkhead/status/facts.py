@@ -30,7 +30,10 @@ PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "load_balancers": (("addresses", "haproxy", "alive", "holds"), ("haproxy.service", "keepalived.service")),
     "app_servers": (("release",), ()),
     "workers": (("release",), ()),
-    "brokers": (("members", "queues", "metrics"), ("rabbitmq-server.service",)),
+    "brokers": (
+        ("members", "queues", "metrics"),
+        ("rabbitmq-server.service", "rabbitmq-watch.service"),
+    ),
     "databases": (("patroni", "etcd"), ("patroni.service", "etcd.service")),
 }
 # What the monitoring user of the brokers signs in with (role rabbitmq).
