@@ -228,7 +228,7 @@ class RealBrokers:
         )
 
     def look(self) -> Mapping[str, Node]:
-        return facts.look(self._inventory, self._connections, list(self._hosts.values()))
+        return facts.look(self._inventory, self._connections, list(self._hosts.values()), patient=True)
 
     def restart(self, host: str) -> None:
         words = f"{PROGRAM} restart --wait {self._wait_seconds}"

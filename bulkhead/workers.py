@@ -232,13 +232,18 @@ def run_drain(
 
 
 def _prove_drained(host: str, plan: DrainPlan, cluster: Cluster) -> list[str]:
-    nodes, told = cluster.look()
-    node = nodes[host]
-    if node.release is None or node.release.drained is None or not is_stopped(node):
-        raise FailedError(
-            f"{host} was told to stop its workers, and does not say that it has.",
-            mend=cluster.command(host, f"sudo {PROGRAM} list"),
-        )
+    limit = time.monotonic() + SETTLE_SECONDS
+    while True:
+        nodes, told = cluster.look()
+        node = nodes[host]
+        if node.release is not None and node.release.drained is not None and is_stopped(node):
+            break
+        if time.monotonic() > limit:
+            raise FailedError(
+                f"{host} was told to stop its workers, and does not say that it has.",
+                mend=cluster.command(host, f"sudo {PROGRAM} list"),
+            )
+        time.sleep(POLL_SECONDS)  # between two looks at a condition
     if told is None or told.queues is None:
         return ["no broker tells who takes from the queues now"]
     lines = []
@@ -427,7 +432,7 @@ class RealCluster:
 
     def look(self) -> tuple[Mapping[str, Node], rabbitmq.Cluster | None]:
         hosts = [*self._workers.values(), *self._brokers]
-        nodes = facts.look(self._inventory, self._connections, hosts)
+        nodes = facts.look(self._inventory, self._connections, hosts, patient=True)
         told = facts.seen_by_brokers(nodes.values())
         return {name: nodes[name] for name in self._workers}, told
 

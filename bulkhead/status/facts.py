@@ -23,6 +23,8 @@ from bulkhead.status.outside import Answer
 HOSTS_TIMEOUT_SECONDS = 3.5
 # When most are late, it is this machine that is slow, and a wrong answer would be worse than a late one.
 PATIENCE_SECONDS = 10.0
+# What the probe has of that, its start and the way there and back left aside.
+PATIENT_PROBE_SECONDS = 8.0
 
 # What is looked at on the hosts of a group, and which services have to run there.
 EVERYWHERE = ("units",)
@@ -112,12 +114,15 @@ def gather(inventory: Inventory, connections: Connections) -> Facts:
     )
 
 
-def look(inventory: Inventory, connections: Connections, hosts: list[Host]) -> dict[str, Node]:
-    """What these hosts say of themselves, by name."""
+def look(
+    inventory: Inventory, connections: Connections, hosts: list[Host], *, patient: bool = False
+) -> dict[str, Node]:
+    """What these hosts say of themselves, by name. An operation is patient: it acts on the answer, and a host
+    that is merely busy is not away."""
     found = connections.each(
         hosts,
-        lambda host: _look(inventory, connections, host),
-        timeout_seconds=HOSTS_TIMEOUT_SECONDS,
+        lambda host: _look(inventory, connections, host, patient),
+        timeout_seconds=PATIENCE_SECONDS if patient else HOSTS_TIMEOUT_SECONDS,
         patience_seconds=PATIENCE_SECONDS,
     )
     return {name: _node_or_why(name, node) for name, node in found.items()}
@@ -143,9 +148,11 @@ def parts_of(inventory: Inventory, host: Host) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(parts)), services
 
 
-def _look(inventory: Inventory, connections: Connections, host: Host) -> Node:
+def _look(inventory: Inventory, connections: Connections, host: Host, patient: bool) -> Node:
     parts, services = parts_of(inventory, host)
     settings: dict[str, Any] = {"parts": parts, "services": services, "node_address": host.node_address}
+    if patient:
+        settings["limit_seconds"] = PATIENT_PROBE_SECONDS
     secrets: dict[str, str] = {}
     if "members" in parts:
         limits = [int(each.get("time_limit_seconds", 0)) for each in queues_of(inventory).values()]
