@@ -161,7 +161,7 @@ def _row(queue: rabbitmq.Queue, kind: str, why: str) -> Queue:
 
 def _state(queue: rabbitmq.Queue, kind: str, why: str) -> str:
     if kind == "dead letters":
-        return "LOOK AT THEM" if why else "empty"
+        return "LOOK" if why else "empty"
     if why:
         return STUCK
     if queue.ready and (queue.in_per_second or 0) > (queue.out_per_second or 0):
