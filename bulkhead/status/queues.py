@@ -130,6 +130,8 @@ def _bring_workers_back(judge: Judge, name: str) -> str:
         return f"fab workers.undrain {drained[0]}"
     for node in reached:
         running = node.release.queues.get(name, {}) if node.release else {}
+        if not running and node.release is not None:
+            return f"fab workers.undrain {node.host}"
         if WELL not in running.values():
             return judge.journal(node.host, f"'{judge.application}-queue-{name}@*'")
     if reached:

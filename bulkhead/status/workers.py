@@ -68,8 +68,10 @@ def _judge(judge: Judge, node: Node, found: Release) -> None:
     for name, running in wanted.items():
         unit = f"{judge.application}-queue-{name}@{found.current}.service"
         if running.get(found.current) != WELL:
-            state = running.get(found.current, "stopped")
-            judge.wrong(f"{node.host}: the worker of queue {name} is {state}", judge.journal(node.host, unit))
+            state = running.get(found.current)
+            # One that was stopped by hand has nothing to tell: it is started.
+            mend = judge.journal(node.host, unit) if state else f"fab workers.undrain {node.host}"
+            judge.wrong(f"{node.host}: the worker of queue {name} is {state or 'stopped'}", mend)
         elif found.said.get(unit, "").startswith(NO_BROKER):
             judge.wrong(
                 f"{node.host}: the worker of queue {name} has no broker", judge.journal(node.host, unit)

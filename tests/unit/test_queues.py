@@ -373,7 +373,6 @@ def test_a_drained_host_is_told_with_who_did_it() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"queues": {"default": {RELEASE: "active/running"}, "mail": {}}}, "worker of queue mail is stopped"),
         (
             {"queues": {"default": {RELEASE: "activating/start"}, "mail": {RELEASE: "active/running"}}},
             "worker of queue default is activating/start",
@@ -387,6 +386,11 @@ def test_a_drained_host_is_told_with_who_did_it() -> None:
 )
 def test_what_is_wrong_with_a_worker(changes: dict[str, Any], says: str) -> None:
     assert "journalctl" in finding(see(worker(**changes)), says).mend
+
+
+def test_a_worker_that_was_stopped_is_started() -> None:
+    seen = see(worker(queues={"default": {RELEASE: "active/running"}, "mail": {}}))
+    assert finding(seen, "worker of queue mail is stopped").mend == "fab workers.undrain worker2"
 
 
 def test_another_release_than_the_application_servers() -> None:
