@@ -305,3 +305,28 @@ def test_a_worker_is_whole_when_its_queues_and_its_scheduler_run(
         assert plan.nodes[0].whole is whole
         assert not plan.nodes[0].has_pools
     assert plan.switch_timeout_seconds > 600 + subject.START_DEADLINE_SECONDS
+
+
+def test_a_drained_worker_is_whole_when_nothing_runs_on_it_and_the_plan_says_so(
+    inventory: Inventory, release: Release
+) -> None:
+    application = with_worker(inventory).checked_application()
+    services = {"app2": subject.services_of(application, False, True)}
+    host = inventory.host("app2")
+
+    def planned(current: str, running: dict[str, str]) -> subject.Plan:
+        service = {"running": running, "enabled": [current]}
+        listing = Nodes(app2=current).listing("app2") | {
+            "pools": {},
+            "queues": {"slow": service},
+            "beat": {"beat": service},
+            "drained": {"by": "ann@desk", "at": "today"},
+        }
+        return subject.make_plan(application, release, [(host, listing)], services)
+
+    assert planned(ID, {}).to_switch == []
+    assert "  app2: has it and is drained" in planned(ID, {}).lines()
+    # Something runs there all the same: the switch ends it.
+    assert planned(ID, {ID: "active/running"}).to_switch == [host]
+    assert planned(OLD, {}).to_switch == [host]
+    assert any("drained: its workers stay stopped" in line for line in planned(OLD, {}).lines())
