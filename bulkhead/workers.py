@@ -11,7 +11,7 @@ import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from bulkhead import ledger, rabbitmq, screen
 from bulkhead.connections import Connections, ssh_command
@@ -128,7 +128,7 @@ class DrainPlan:
             told.append(
                 f"  queue {name}: its tasks have {seconds} s; what is not done by then goes back to it"
             )
-        if tier.has_scheduler:
+        if tier.has_scheduler and SCHEDULER not in self.unserved:
             told.append("  the scheduler: another host's takes over")
         if self.unserved:
             told.append(f"  NOBODY ELSE serves {listed(self.unserved)}: jobs wait until a host is undrained")
@@ -450,7 +450,7 @@ class RealCluster:
             self._workers[host], f"{PROGRAM} {words}", timeout_seconds=timeout_seconds, check=False
         )
         if answer.code:
-            said: Any = (answer.stderr.strip() or answer.stdout.strip()).removeprefix("release: ")
+            said = (answer.stderr.strip() or answer.stdout.strip()).removeprefix("release: ")
             raise HostError(host, f"`release {words.split()[0]}` failed: {said}")
         return answer.stdout
 
