@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 LAB := scripts/with-environment lab
 # The longest first; two run at once. The cluster has both cores to itself: thirteen nodes fill them.
-SCENARIOS := postgres celery rabbitmq pki keepalived haproxy etcd gunicorn base
+SCENARIOS := postgres celery rabbitmq keepalived haproxy gunicorn etcd pki base
 
 .PHONY: help
 help: ## List what can be typed
