@@ -14,21 +14,21 @@ from bulkhead.inventory import Inventory
 Fab = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def asked(fab: Fab, command: str) -> dict[str, Any]:
-    done = fab(command, "--json")
+def asked(fab_well: Fab, command: str) -> dict[str, Any]:
+    done = fab_well(command, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     data: dict[str, Any] = json.loads(done.stdout)
     return data
 
 
 @pytest.fixture(scope="module")
-def queues(fab: Fab) -> dict[str, Any]:
-    return asked(fab, "queues")
+def queues(fab_well: Fab) -> dict[str, Any]:
+    return asked(fab_well, "queues")
 
 
 @pytest.fixture(scope="module")
-def status(fab: Fab) -> dict[str, Any]:
-    return asked(fab, "status")
+def status(fab_well: Fab) -> dict[str, Any]:
+    return asked(fab_well, "status")
 
 
 def node(name: str) -> testinfra.host.Host:
@@ -84,16 +84,18 @@ def test_nobody_is_drained(status: dict[str, Any], inventory: Inventory) -> None
     }
 
 
-def test_the_screen_fits_80_columns(fab: Fab) -> None:
-    done = fab("queues")
+def test_the_screen_fits_80_columns(fab_well: Fab) -> None:
+    done = fab_well("queues")
     assert done.returncode == 0, done.stdout
     assert "ALL WELL" in done.stdout
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
 
 
 @pytest.mark.parametrize("command", ["brokers.restart", "workers.restart"])
-def test_a_dry_run_shows_the_hosts_and_changes_nothing(command: str, fab: Fab, inventory: Inventory) -> None:
-    done = fab(command, "--dry-run")
+def test_a_dry_run_shows_the_hosts_and_changes_nothing(
+    command: str, fab_well: Fab, inventory: Inventory
+) -> None:
+    done = fab_well(command, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "nothing was changed" in done.stdout
     for host in inventory.hosts(command.partition(".")[0]):

@@ -13,8 +13,8 @@ Fab = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def status(fab: Fab) -> dict[str, Any]:
-    done = fab("status", "--json")
+def status(fab_well: Fab) -> dict[str, Any]:
+    done = fab_well("status", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     data: dict[str, Any] = json.loads(done.stdout)
     return data
@@ -79,8 +79,8 @@ def test_one_release_runs_everywhere(status: dict[str, Any], inventory: Inventor
             assert list(running) == list(current), f"{row['host']}: {pool}"
 
 
-def test_the_screen_fits_80_columns_and_has_no_colour_without_a_terminal(fab: Fab) -> None:
-    done = fab("status")
+def test_the_screen_fits_80_columns_and_has_no_colour_without_a_terminal(fab_well: Fab) -> None:
+    done = fab_well("status")
     assert done.returncode == 0
     assert "ALL WELL" in done.stdout
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
