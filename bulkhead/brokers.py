@@ -84,13 +84,12 @@ def trouble(nodes: Mapping[str, Node], command: Callable[[str, str], str]) -> Re
 def _cluster_trouble(
     names: list[str], clusters: list[rabbitmq.Cluster], command: Callable[[str, str], str]
 ) -> RefusedError | None:
-    odd = apart(
-        {name: _partitions(name, clusters) for name in names},
-    )
-    if odd is not None:
+    found = apart({name: _partitions(name, clusters) for name in names})
+    if found is not None:
+        odd, others = found
         return RefusedError(
-            f"The brokers are partitioned, {odd} from {listed(_partitions(odd, clusters))}: the sides do not "
-            "share what queues there are.",
+            f"The brokers are partitioned, {odd} from {listed(others)}: the sides do not share what queues "
+            "there are.",
             mend=f"Let {odd} give in: {command(odd, 'sudo systemctl restart rabbitmq-server')}",
         )
     for cluster in clusters:

@@ -96,20 +96,28 @@ def _judge_majority(judge: Judge, rows: tuple[Broker, ...], cluster: rabbitmq.Cl
     )
 
 
-def apart(partitions: Mapping[str, tuple[str, ...]]) -> str | None:
-    """Of a cluster that was cut in two and did not grow together again, the broker that gives in: who is cut
-    off from the most others, the last of equals."""
-    cut = [name for name, others in partitions.items() if others]
-    return max(reversed(cut), key=lambda name: len(partitions[name]), default=None)
+def apart(partitions: Mapping[str, tuple[str, ...]]) -> tuple[str, tuple[str, ...]] | None:
+    """Of a cluster that was cut in two and did not grow together again, the broker that gives in, and from
+    whom it is cut off. It is who is cut off from the most others, by its own word or by theirs; of equals one
+    that says nothing, as one that has just woken does; and then the last."""
+    cut: dict[str, list[str]] = {name: [] for name in partitions}
+    for name, others in partitions.items():
+        for other in others:
+            for one, two in ((name, other), (other, name)):
+                if two not in cut.setdefault(one, []):
+                    cut[one].append(two)
+    found = [(name, tuple(sorted(others))) for name, others in cut.items() if others]
+    return max(reversed(found), key=lambda one: (len(one[1]), not partitions.get(one[0])), default=None)
 
 
 def _judge_partition(judge: Judge, rows: tuple[Broker, ...]) -> None:
-    name = apart({row.name: row.partitions for row in rows})
-    if name is not None:
-        others = next(row.partitions for row in rows if row.name == name)
+    found = apart({row.name: row.partitions for row in rows})
+    if found is not None:
+        name, others = found
         judge.outage(
             f"the brokers are partitioned, {name} from {listed(others)}: the sides do not share what queues "
-            "there are, and drop messages for those they do not know",
+            f"there are, and drop messages for those they do not know. The watch on {name} restarts it "
+            "within a minute; if it does not:",
             judge.on(name, f"sudo systemctl restart {UNIT}"),
         )
 
