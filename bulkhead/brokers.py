@@ -84,12 +84,14 @@ def trouble(nodes: Mapping[str, Node], command: Callable[[str, str], str]) -> Re
 def _cluster_trouble(
     names: list[str], clusters: list[rabbitmq.Cluster], command: Callable[[str, str], str]
 ) -> RefusedError | None:
-    found = apart({name: _partitions(name, clusters) for name in names})
-    if found is not None:
-        odd, others = found
+    best = rabbitmq.best(clusters)
+    odd = apart(
+        {name: _partitions(name, clusters) for name in names},
+        best.running if best else (),
+    )
+    if odd is not None:
         return RefusedError(
-            f"The brokers are partitioned, {odd} from {listed(others)}: the sides do not share what queues "
-            "there are.",
+            f"The brokers are partitioned, {odd} from others: the sides do not share what queues there are.",
             mend=f"Let {odd} give in: {command(odd, 'sudo systemctl restart rabbitmq-server')}",
         )
     for cluster in clusters:

@@ -26,7 +26,7 @@ Settings = dict[str, Any]
 
 LIMIT_SECONDS = 2.5  # a screen's; an operation that is to act on the answer waits longer ("limit_seconds")
 # It answers in tens of milliseconds, or waits for a broker that is frozen: then metrics() has to do.
-MANAGEMENT_SHARE = 0.6
+MANAGEMENT_SHARE = 0.4
 PKI = "/etc/bulkhead/pki/"
 HOLD = pathlib.Path("/run/keepalived/hold")
 # What is asked of each queue.

@@ -41,7 +41,7 @@ def brokers(judge: Judge) -> tuple[Broker, ...]:
     rows = tuple(_broker(node, cluster) for node in nodes)
     if nodes:
         _judge_majority(judge, rows, cluster)
-        _judge_partition(judge, rows)
+        _judge_partition(judge, rows, cluster)
         for node, row in zip(nodes, rows, strict=True):
             _judge_broker(judge, node, row)
         if cluster is not None:
@@ -89,6 +89,12 @@ def _judge_majority(judge: Judge, rows: tuple[Broker, ...], cluster: rabbitmq.Cl
     if 2 * len(running) > len(rows):
         return
     silent = next((row for row in rows if row.state != RUNNING), rows[0])
+    if cluster is None and _workers_consume(judge):
+        what = (
+            "no broker says how it is, and workers take from them all the same: this screen cannot see them"
+        )
+        judge.wrong(what, judge.on(silent.name, "uptime"))
+        return
     told = f"{len(running)} of {len(rows)} run" if cluster else "none of them answers"
     judge.outage(
         f"the brokers have no majority ({told}): no job is taken and none is given out",
@@ -96,24 +102,37 @@ def _judge_majority(judge: Judge, rows: tuple[Broker, ...], cluster: rabbitmq.Cl
     )
 
 
-def apart(partitions: Mapping[str, tuple[str, ...]]) -> tuple[str, tuple[str, ...]] | None:
-    """Of a cluster that was cut in two and did not grow together again, the broker that gives in, and from
-    whom it is cut off. It is who is cut off from the most others, by its own word or by theirs; of equals one
-    that says nothing, as one that has just woken does; and then the last."""
-    cut: dict[str, list[str]] = {name: [] for name in partitions}
+def apart(partitions: Mapping[str, tuple[str, ...]], running: tuple[str, ...] = ()) -> str | None:
+    """Of a cluster that was cut in two and did not grow together again, the broker that gives in: one that
+    the larger part does not count (`running` is its word), then who is cut off from the most others, the last
+    of equals."""
+    cut: dict[str, set[str]] = {name: set() for name in partitions}
     for name, others in partitions.items():
-        for other in others:
-            for one, two in ((name, other), (other, name)):
-                if two not in cut.setdefault(one, []):
-                    cut[one].append(two)
-    found = [(name, tuple(sorted(others))) for name, others in cut.items() if others]
-    return max(reversed(found), key=lambda one: (len(one[1]), not partitions.get(one[0])), default=None)
+        for other in others:  # the two know of it at different moments
+            cut[name].add(other)
+            cut.setdefault(other, set()).add(name)
+    names = [name for name, others in cut.items() if others]
+    return max(reversed(names), key=lambda name: (name not in running, len(cut[name])), default=None)
 
 
-def _judge_partition(judge: Judge, rows: tuple[Broker, ...]) -> None:
-    found = apart({row.name: row.partitions for row in rows})
-    if found is not None:
-        name, others = found
+def _workers_consume(judge: Judge) -> bool:
+    """A worker's own word, that a broker has it as a consumer."""
+    return any(
+        text.startswith("consumes ")
+        for node in judge.reached("workers")
+        if node.release is not None
+        for text in node.release.said.values()
+    )
+
+
+def _judge_partition(judge: Judge, rows: tuple[Broker, ...], cluster: rabbitmq.Cluster | None) -> None:
+    name = apart({row.name: row.partitions for row in rows}, cluster.running if cluster else ())
+    if name is not None:
+        others = sorted(
+            {row.name for row in rows if name in row.partitions}.union(
+                *(row.partitions for row in rows if row.name == name)
+            )
+        )
         judge.outage(
             f"the brokers are partitioned, {name} from {listed(others)}: the sides do not share what queues "
             f"there are, and drop messages for those they do not know. The watch on {name} restarts it "

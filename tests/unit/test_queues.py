@@ -182,7 +182,7 @@ def test_a_broker_that_the_others_do_not_see() -> None:
         ({"mq2": {"drained": True}}, "mq2 is drained", "rabbitmq-member revive", False),
         ({"mq2": {"memory_alarm": True}}, "mq2 is short of memory", "memory_breakdown", True),
         ({"mq2": {"disk_alarm": True}}, "mq2 is short of disk", "df -h", True),
-        ({"mq2": {"partitions": ("mq1",)}}, "partitioned, mq1 from mq2", "systemctl restart", True),
+        ({"mq2": {"partitions": ("mq1",)}}, "partitioned, mq2 from mq1", "systemctl restart", True),
         (
             {"queues": all_queues(mail={"online": ("mq1", "mq2")})},
             "queue mail has a copy that does not answer, on mq3",
@@ -204,12 +204,12 @@ def test_what_is_wrong_with_brokers(changes: dict[str, Any], says: str, mend: st
 
 
 def test_who_was_cut_off_gives_in_and_not_the_larger_part() -> None:
-    assert apart({"mq1": ("mq2", "mq3"), "mq2": ("mq1",), "mq3": ("mq1",)}) == ("mq1", ("mq2", "mq3"))
-    assert apart({"mq1": ("mq2",), "mq2": ("mq1",), "mq3": ()}) == ("mq2", ("mq1",))
-    # One that has just woken says nothing yet; the others do, one after the other.
-    assert apart({"mq1": ("mq2",), "mq2": (), "mq3": ()}) == ("mq2", ("mq1",))
-    assert apart({"mq1": (), "mq2": ("mq1",), "mq3": ("mq1",)}) == ("mq1", ("mq2", "mq3"))
+    assert apart({"mq1": ("mq2", "mq3"), "mq2": ("mq1",), "mq3": ("mq1",)}) == "mq1"
+    assert apart({"mq1": ("mq2",), "mq2": ("mq1",), "mq3": ()}) == "mq2"
     assert apart({"mq1": (), "mq2": (), "mq3": ()}) is None
+    # Just thawed: one of the larger part knows already, and the one that slept does not.
+    assert apart({"mq1": ("mq2",), "mq2": (), "mq3": ()}, running=("mq1", "mq3")) == "mq2"
+    assert apart({"mq1": (), "mq2": ("mq1",), "mq3": ()}, running=("mq2", "mq3")) == "mq1"
 
 
 def test_after_a_partition_each_part_tells_of_its_own_queues() -> None:
@@ -236,6 +236,15 @@ def test_after_a_partition_each_part_tells_of_its_own_queues() -> None:
 def test_no_majority_of_brokers_is_an_outage() -> None:
     silent = {name: gone(name) for name in ("mq1", "mq2", "mq3")}
     seen = see(facts(TIERS, **silent))
+    # The workers still take from them: it is this screen that is cut off, or late.
+    assert not finding(seen, "this screen cannot see them").outage
+    assert seen.exit_code == SOMETHING_WRONG
+    words = {unit: "no broker: does not consume" for unit in said() if "queue" in unit}
+    lost = {
+        name: Node(name, failed_units=(), release=worker_release(said={**said(), **words}))
+        for name in TIERS["workers"]
+    }
+    seen = see(facts(TIERS, **silent, **lost))
     assert finding(seen, "no majority (none of them answers)").outage
     assert "?" in shown(seen)
     assert seen.exit_code == OUTAGE
