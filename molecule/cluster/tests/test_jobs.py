@@ -5,6 +5,7 @@ import http.cookiejar
 import json
 import ssl
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
@@ -17,8 +18,9 @@ from bulkhead.status.outside import client_context
 
 JOBS_DONE_SECONDS = 120
 LEASE_SECONDS = 60
-# A message that no broker takes costs a request 3 s at most; beyond that it waits for something else.
-REQUEST_SECONDS = 10
+# A message that no broker takes costs a request 3 s at most (scenario celery proves it); this is for a busy
+# machine.
+REQUEST_SECONDS = 30
 REPOSITORIES = 10
 
 
@@ -97,10 +99,14 @@ def test_jobs_go_on_without(
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         )
         began = time.monotonic()
-        with urllib.request.urlopen(
-            request, timeout=REQUEST_SECONDS, context=client_context(inventory)
-        ) as answer:
-            assert answer.status == 201
+        try:
+            with urllib.request.urlopen(
+                request, timeout=REQUEST_SECONDS, context=client_context(inventory)
+            ) as answer:
+                assert answer.status == 201
+        except OSError as error:
+            said = error.read().decode() if isinstance(error, urllib.error.HTTPError) else ""
+            pytest.fail(f"request {number}, {time.monotonic() - began:.1f} s: {error} {said}")
         slowest = max(slowest, time.monotonic() - began)
         names.append(name)
     took = wait_until(
