@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ DRAIN = "rabbitmq-upgrade drain"
 REVIVE = "rabbitmq-upgrade revive"
 RESTART = "systemctl restart rabbitmq-server.service"
 START = "systemctl start rabbitmq-server.service"
+SUSPEND = "rabbitmqctl suspend_listeners"
+CLOSE = "rabbitmqctl close_all_connections --global this broker has no majority"
+RESUME = "rabbitmqctl resume_listeners"
 NODES = ["rabbit@mq1", "rabbit@mq2", "rabbit@mq3"]
 
 
@@ -20,8 +24,8 @@ class Host:
 
     def __init__(self) -> None:
         self.running = NODES
-        self.partitions: dict[str, Any] = {}
-        self.seen_by: dict[str, list[str]] = {}  # who runs, as another broker sees it
+        self.silent = 0  # so many questions get no answer
+        self.khepri = "enabled"
         self.refused: set[str] = set()
         self.active = "active"
         self.drained: set[str] = set()
@@ -31,24 +35,20 @@ class Host:
         words = " ".join(word for word in command if word != "--silent")
         code = 1 if words in self.refused else 0
         if words.startswith("rabbitmqctl cluster_status"):
+            if self.silent:
+                self.silent -= 1
+                return subprocess.CompletedProcess(command, 69, "", "no answer")
             known = {
-                "disk_nodes": NODES, "ram_nodes": [], "running_nodes": self.running,
-                "partitions": self.partitions, "alarms": [],
+                "disk_nodes": NODES, "ram_nodes": [], "running_nodes": self.running, "alarms": [],
+                "feature_flags": [{"name": "khepri_db", "state": self.khepri}],
                 "maintenance_status": {
                     name: "draining" if name in self.drained else "not under maintenance" for name in NODES
                 },
             }  # fmt: skip
             return subprocess.CompletedProcess(command, code, json.dumps(known), "")
-        if words.startswith("rabbitmqctl --node"):
-            other = command[command.index("--node") + 1]
-            known = {
-                "disk_nodes": NODES, "ram_nodes": [], "running_nodes": self.seen_by.get(other, []),
-                "partitions": {}, "alarms": [], "maintenance_status": {},
-            }  # fmt: skip
-            return subprocess.CompletedProcess(command, other not in self.seen_by, json.dumps(known), "")
         if words.startswith("systemctl is-active"):
             return subprocess.CompletedProcess(command, 0, f"{self.active}\n", "")
-        if words in (DRAIN, REVIVE, RESTART, START):
+        if words in (DRAIN, REVIVE, RESTART, START, SUSPEND, CLOSE, RESUME):
             self.done.append(words)
         return subprocess.CompletedProcess(command, code, "", "no" if code else "")
 
@@ -59,8 +59,10 @@ def host() -> Host:
 
 
 @pytest.fixture
-def member(host: Host, monkeypatch: pytest.MonkeyPatch) -> Any:
+def member(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     module = program("roles/rabbitmq/files/rabbitmq-member")
+    monkeypatch.setattr(module, "CLOSED", tmp_path / "closed")
+    monkeypatch.setattr(module.socket, "gethostname", lambda: "mq1")
     monkeypatch.setattr(module, "run", host.run)
     monkeypatch.setattr(module.time, "sleep", lambda _seconds: None)
     return module
@@ -81,13 +83,6 @@ def test_a_broker_that_is_down_is_started_without_asking(host: Host, member: Any
 def test_nothing_is_touched_while_another_is_away(host: Host, member: Any) -> None:
     host.running = NODES[:2]
     with pytest.raises(member.RefusedError, match="rabbit@mq3 is not running"):
-        member.restart(0)
-    assert host.done == []
-
-
-def test_nothing_is_touched_while_the_cluster_is_cut(host: Host, member: Any) -> None:
-    host.partitions = {"rabbit@mq1": ["rabbit@mq2"]}
-    with pytest.raises(member.RefusedError, match="partitioned"):
         member.restart(0)
     assert host.done == []
 
@@ -119,52 +114,71 @@ def test_a_broker_that_has_not_caught_up_is_no_success(host: Host, member: Any) 
     assert host.done == [DRAIN, RESTART, REVIVE]
 
 
-def apart(host: Host, **seen_by: list[str]) -> None:
-    """mq1, on which the program runs, is alone; the others see who runs as given."""
+def test_a_broker_without_a_majority_turns_its_clients_away(host: Host, member: Any) -> None:
     host.running = NODES[:1]
-    host.partitions = {"rabbit@mq1": NODES[1:]}
-    host.seen_by = {f"rabbit@{name}": seen for name, seen in seen_by.items()}
+    member.watch(["node rabbit@mq2 down", "node rabbit@mq3 down"])
+    assert host.done == [SUSPEND, CLOSE]
 
 
-def test_a_broker_that_the_others_went_on_without_is_restarted(host: Host, member: Any) -> None:
-    apart(host, mq2=NODES[1:], mq3=NODES[1:])
-    member.watch([])
-    assert host.done == [RESTART]
-
-
-def test_each_word_of_a_partition_is_looked_into(host: Host, member: Any) -> None:
+def test_with_a_majority_clients_are_let_in_again(host: Host, member: Any) -> None:
     def lines() -> Any:
-        assert host.done == []
-        apart(host, mq2=NODES[1:], mq3=NODES[1:])
-        yield "inconsistent_database, running_partitioned_network"
+        host.running = NODES[:1]
+        yield "node rabbit@mq2 down"
+        host.running = NODES[:2]
+        yield "node rabbit@mq2 up"
+        yield "node rabbit@mq3 up"
 
     member.watch(lines())
-    assert host.done == [RESTART]
+    assert host.done == [SUSPEND, CLOSE, RESUME]
 
 
-def test_a_broker_of_the_majority_stays(host: Host, member: Any) -> None:
-    host.running = NODES[:2]
-    host.partitions = {"rabbit@mq1": NODES[2:]}
-    host.seen_by = {"rabbit@mq3": NODES[2:]}
-    member.watch(["told"])
-    assert host.done == []
+def test_a_watch_that_starts_anew_knows_what_it_closed(host: Host, member: Any) -> None:
+    host.running = NODES[:1]
+    member.watch([])
+    host.running = NODES
+    member.watch([])
+    assert host.done == [SUSPEND, CLOSE, RESUME]
 
 
-def test_nobody_restarts_while_no_majority_is_together(host: Host, member: Any) -> None:
-    apart(host, mq2=NODES[1:2], mq3=NODES[2:])
-    member.watch(["told"])
-    assert host.done == []
+def test_what_is_drained_stays_closed(host: Host, member: Any) -> None:
+    host.running = NODES[:1]
+    member.watch([])
+    host.running, host.drained = NODES, {"rabbit@mq1"}
+    member.watch([])
+    assert host.done == [SUSPEND, CLOSE]
 
 
-def test_a_broker_restarts_only_for_a_majority_that_it_can_ask(host: Host, member: Any) -> None:
-    apart(host)
-    member.watch(["told"])
+def test_listeners_that_did_not_open_are_tried_again(host: Host, member: Any) -> None:
+    host.running = NODES[:1]
+    member.watch([])
+    host.running, host.refused = NODES, {RESUME}
+    member.watch([])
+    host.refused = set()
+    member.watch(["node rabbit@mq3 up"])
+    assert host.done == [SUSPEND, CLOSE, RESUME, RESUME]
+
+
+def test_a_broker_that_is_busy_is_asked_again(host: Host, member: Any) -> None:
+    host.running, host.silent = NODES[:1], 3
+    member.watch([])
+    assert host.done == [SUSPEND, CLOSE]
+
+
+def test_one_that_says_nothing_is_left_alone(host: Host, member: Any) -> None:
+    host.silent = 1000
+    member.watch(["node rabbit@mq3 down"])
     assert host.done == []
 
 
 def test_a_whole_cluster_is_left_alone(host: Host, member: Any) -> None:
-    member.watch(["told"])
+    member.watch(["node rabbit@mq3 up"])
     assert host.done == []
+
+
+@pytest.mark.parametrize(("state", "metadata"), [("enabled", "khepri"), ("disabled", "mnesia")])
+def test_status_tells_where_the_metadata_is(host: Host, member: Any, state: str, metadata: str) -> None:
+    host.khepri = state
+    assert member.status()["metadata"] == metadata
 
 
 def test_of_two_restarts_at_once_neither_goes_on(host: Host, member: Any) -> None:
@@ -179,7 +193,7 @@ def test_whatever_ends_it_before_the_restart_puts_the_broker_back(
 ) -> None:
     before = member.status
 
-    def status(*_of: str) -> Any:
+    def status() -> Any:
         if DRAIN in host.done:
             raise SystemExit("stopped by a signal")
         return before()

@@ -68,7 +68,7 @@ def test_a_broker_freezes() -> None:
         numbers.go_on()
 
 
-def test_a_broker_that_is_cut_off_stops_rather_than_diverge() -> None:
+def test_a_broker_that_is_cut_off_refuses_rather_than_diverge() -> None:
     with numbering("cut") as numbers:
         member = leader("cut")
         others = [name for name in MEMBERS if name != member]
@@ -85,7 +85,7 @@ def test_a_broker_that_is_cut_off_stops_rather_than_diverge() -> None:
             wait_until(
                 lambda: "Connection refused" in attempt(host=MEMBERS[member]),
                 90,
-                f"{member} has stopped its listeners",
+                f"{member} has closed its listeners",
             )
             for other in others:
                 wait_until(
