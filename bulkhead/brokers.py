@@ -52,7 +52,7 @@ def plan(brokers: Brokers) -> list[Step]:
     reason = trouble(nodes, brokers.command)
     if reason is not None:
         raise reason
-    cluster = rabbitmq.best(node.broker for node in nodes.values() if node.broker)
+    cluster = rabbitmq.best(facts.clusters(nodes.values()))
     queues = cluster.queues or () if cluster else ()
     return [Step(name, tuple(queue.name for queue in queues if queue.leader == name)) for name in nodes]
 
@@ -78,7 +78,7 @@ def trouble(nodes: Mapping[str, Node], command: Callable[[str, str], str]) -> Re
                 f"The broker on {name} does not answer ({why}), and with one away no other may go.",
                 mend=f"Bring it back first: {command(name, f'sudo {PROGRAM} revive')}",
             )
-    return _cluster_trouble(list(nodes), [node.broker for node in nodes.values() if node.broker], command)
+    return _cluster_trouble(list(nodes), facts.clusters(nodes.values()), command)
 
 
 def _cluster_trouble(

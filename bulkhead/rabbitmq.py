@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 PREFIX = "rabbit@"  # role rabbitmq: a broker is called rabbit@HOST
@@ -116,6 +116,32 @@ def history(limits: Iterable[int]) -> tuple[int, int]:
 def best(clusters: Iterable[Cluster]) -> Cluster | None:
     """Whose word to take: who sees the most brokers, then who tells of the queues, the first of equals."""
     return max(clusters, key=lambda one: (len(one.running), one.queues is not None), default=None)
+
+
+def corrected(cluster: Cluster, critical: Mapping[str, Collection[str]]) -> Cluster:
+    """With every copy online of a queue whose copies say so themselves. `critical`: the brokers that have
+    asked them, each with the queues that would have no majority without it.
+
+    The management of a broker that led a queue and was cut off keeps its word of then for as long as the
+    queue is idle."""
+    if cluster.queues is None:
+        return cluster
+    queues = (
+        replace(queue, online=queue.members) if _is_outdated(queue, critical) else queue
+        for queue in cluster.queues
+    )
+    return replace(cluster, queues=tuple(queues))
+
+
+def _is_outdated(queue: Queue, critical: Mapping[str, Collection[str]]) -> bool:
+    """Nobody lists a queue that has more than its majority online. Of five copies that can be four: a word
+    that agrees with it stays."""
+    return (
+        queue.kind == "quorum"
+        and bool(queue.members)
+        and len(queue.online) <= queue.majority
+        and all(name in critical and queue.name not in critical[name] for name in queue.members)
+    )
 
 
 def parse(

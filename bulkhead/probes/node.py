@@ -164,6 +164,31 @@ def queues(settings: Settings) -> list[dict[str, Any]]:
     return found
 
 
+def critical(settings: Settings) -> list[str]:
+    """Queues that would have no majority without this broker. Their copies are asked for it, while what
+    queues() tells of them may be from before the broker was cut off from the others."""
+    answer = manage(settings, "health/checks/node-is-quorum-critical")
+    status, listed = answer.get("status"), answer.get("queues")
+    if status == "ok":
+        return []
+    # Without a list, its "failed" is about nothing that is known here.
+    if status != "failed" or not listed:
+        raise RuntimeError(f"the broker does not say which queues need it: {answer.get('reason', answer)}")
+    found = (queue_of(each) for each in listed)
+    return sorted(name for name, host in found if host in (settings["virtual_host"], None))
+
+
+def queue_of(entry: dict[str, Any]) -> tuple[str, str | None]:
+    """Name and virtual host of what the check lists: queues, and parts of the broker that are in none."""
+    readable = entry.get("readable_name", "")
+    words = re.fullmatch(r"queue '(.*)' in (?:vhost|virtual host) '(.*)'", readable)
+    name, host = words.groups() if words else (readable, None)
+    name, host = entry.get("name", name), entry.get("virtual_host", host)
+    if not name:  # whichever it is, it must not pass for one that needs nobody
+        raise RuntimeError(f"the broker names a queue in words that are not known here: {entry}")
+    return name, host
+
+
 def metrics(settings: Settings) -> dict[str, Any]:
     """What this broker knows by itself: its alarms, and the depth of the queues that it leads. It answers
     that at once when its management interface waits for a broker that is frozen."""
@@ -190,6 +215,7 @@ PARTS = {
     "release": release,
     "members": members,
     "queues": queues,
+    "critical": critical,
     "metrics": metrics,
 }
 

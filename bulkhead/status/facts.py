@@ -33,7 +33,7 @@ PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "app_servers": (("release",), ()),
     "workers": (("release",), ()),
     "brokers": (
-        ("members", "queues", "metrics"),
+        ("members", "queues", "critical", "metrics"),
         ("rabbitmq-server.service", "rabbitmq-watch.service"),
     ),
     "databases": (("patroni", "etcd"), ("patroni.service", "etcd.service")),
@@ -78,7 +78,8 @@ class Node:
     patroni: patroni.Node | None = None
     etcd: Etcd | None = None
     release: Release | None = None
-    broker: rabbitmq.Cluster | None = None
+    broker: rabbitmq.Cluster | None = None  # its word alone: clusters() has what holds of the queues' copies
+    critical: frozenset[str] | None = None  # queues that would have no majority without this broker
     metrics: rabbitmq.Metrics | None = None
 
 
@@ -180,11 +181,18 @@ def queues_of(inventory: Inventory) -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
+def clusters(nodes: Iterable[Node]) -> list[rabbitmq.Cluster]:
+    """The cluster as each broker sees it, with what the queues' copies say themselves."""
+    asked = list(nodes)
+    critical = {node.host: node.critical for node in asked if node.critical is not None}
+    return [rabbitmq.corrected(node.broker, critical) for node in asked if node.broker is not None]
+
+
 def seen_by_brokers(nodes: Iterable[Node]) -> rabbitmq.Cluster | None:
     """The cluster as the broker sees it whose word counts. While a broker is frozen, all others' management
     interfaces wait for it (20 s and more): then what each knows by itself has to do."""
     asked = list(nodes)
-    best = rabbitmq.best(node.broker for node in asked if node.broker is not None)
+    best = rabbitmq.best(clusters(asked))
     if best is not None and best.queues is not None:
         return best
     return rabbitmq.from_metrics({node.host: node.metrics for node in asked if node.metrics is not None})
@@ -217,6 +225,7 @@ def parse_node(name: str, raw: Mapping[str, Any]) -> Node:
         etcd=part("etcd", _etcd),
         release=part("release", _release),
         broker=part("members", lambda nodes: rabbitmq.parse(name, nodes, raw["parts"].get("queues"))),
+        critical=part("critical", frozenset),
         metrics=part("metrics", rabbitmq.parse_metrics),
         unknown=unknown,
     )

@@ -106,6 +106,18 @@ def broker_cluster(
     return rabbitmq.Cluster(asked, members, all_queues() if queues is None else queues)
 
 
+def outdated(nodes: Mapping[str, Node], **critical: frozenset[str] | None) -> dict[str, Node]:
+    """Each broker still says that mq2, which was cut off, has the only copy of `mail`; the copies say what is
+    in `critical`, and where it has nothing that no queue needs this broker."""
+    queues = all_queues(mail={"online": ("mq2",), "leader": "mq2"})
+    return {
+        name: replace(
+            nodes[name], broker=broker_cluster(name, queues), critical=critical.get(name, frozenset())
+        )
+        for name in TIERS["brokers"]
+    }
+
+
 def said(release: str = RELEASE, scheduler: str = "standby: worker1 holds the lease") -> dict[str, str]:
     queues = {f"forge-queue-{name}@{release}.service": f"consumes {name} from 192.0.2.20" for name in QUEUES}
     return {**queues, f"forge-beat@{release}.service": scheduler}

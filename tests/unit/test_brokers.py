@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_fakes import TIERS, all_queues, broker_cluster, facts, gone, tiers
+from cluster_fakes import TIERS, all_queues, broker_cluster, facts, gone, outdated, tiers
 
 from bulkhead import brokers
 from bulkhead.brokers import NotNowError, run
@@ -115,6 +115,23 @@ def test_it_refuses_before_it_acts(
     assert mend in refused.value.mend
     assert cluster.restarted == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_word_from_before_the_broker_was_cut_off_keeps_nobody(
+    cluster: Cluster, inventory: Inventory
+) -> None:
+    cluster.nodes = outdated(cluster_nodes())
+    run(inventory, cluster, yes=True)
+    assert cluster.restarted == NAMES
+
+
+@pytest.mark.parametrize("word", [None, frozenset({"mail"})])
+def test_a_copy_that_does_not_answer_keeps_them(
+    word: frozenset[str] | None, cluster: Cluster, inventory: Inventory
+) -> None:
+    cluster.nodes = outdated(cluster_nodes(), mq3=word)
+    with pytest.raises(RefusedError, match="Queue mail has a copy that does not answer, on mq1 and mq3"):
+        run(inventory, cluster, yes=True)
 
 
 def test_brokers_that_do_not_tell_of_queues_stay(cluster: Cluster, inventory: Inventory) -> None:

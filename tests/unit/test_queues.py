@@ -17,6 +17,7 @@ from cluster_fakes import (
     drained_release,
     facts,
     gone,
+    outdated,
     queue,
     said,
     statistics,
@@ -250,6 +251,20 @@ def test_no_majority_of_brokers_is_an_outage() -> None:
     assert seen.exit_code == OUTAGE
     one = nodes(mq1={"running": False}, mq2={"running": False})
     assert finding(see(facts(TIERS, **{**silent, "mq3": one["mq3"]})), "1 of 3 run").outage
+
+
+def test_a_word_from_before_the_broker_was_cut_off_is_no_finding() -> None:
+    found = facts(TIERS, **outdated(facts(TIERS).nodes))
+    for seen in (see(found), command.view(tiers(), found)):
+        assert seen.findings == ()
+        assert [broker.needed_by for broker in seen.brokers] == [(), (), ()]
+        assert {row.state for row in seen.queues} == {"idle", "empty"}
+
+
+@pytest.mark.parametrize("word", [None, frozenset({"mail"})])
+def test_unless_a_broker_says_nothing_of_the_copies_or_is_needed(word: frozenset[str] | None) -> None:
+    seen = see(facts(TIERS, **outdated(facts(TIERS).nodes, mq3=word)))
+    assert finding(seen, "queue mail has no majority of copies").outage
 
 
 def frozen(*leading: rabbitmq.Queue) -> Facts:

@@ -119,3 +119,43 @@ def test_the_word_of_the_larger_part_counts() -> None:
 @pytest.mark.parametrize(("limit", "window"), [(70, (600, 10)), (3000, (3600, 60)), (90_000, (3600, 60))])
 def test_the_history_is_longer_than_a_task_may_run(limit: int, window: tuple[int, int]) -> None:
     assert rabbitmq.history([limit]) == window
+
+
+NOBODY: dict[str, set[str]] = {"mq1": set(), "mq2": set(), "mq3": set()}
+ONE_IS_SILENT: dict[str, set[str]] = {"mq1": set(), "mq3": set()}
+
+
+@pytest.mark.parametrize(
+    ("online", "critical", "holds"),
+    [
+        (("mq2",), NOBODY, ("mq1", "mq2", "mq3")),
+        (("mq1", "mq3"), NOBODY, ("mq1", "mq2", "mq3")),
+        ((), NOBODY, ("mq1", "mq2", "mq3")),
+        (("mq2",), {**NOBODY, "mq1": {"mail"}}, ("mq1", "mq2", "mq3")),
+        (("mq2",), {**NOBODY, "mq1": {"default"}}, ("mq2",)),
+        (("mq2",), ONE_IS_SILENT, ("mq2",)),
+        (("mq2",), {}, ("mq2",)),
+    ],
+)
+def test_the_word_of_the_copies_counts(
+    online: tuple[str, ...], critical: dict[str, set[str]], holds: tuple[str, ...]
+) -> None:
+    cluster = broker_cluster(queues=(queue("default", online=online),))
+    found = rabbitmq.corrected(cluster, critical).queue("default")
+    assert found is not None
+    assert found.online == holds
+
+
+@pytest.mark.parametrize(("online", "whole"), [(1, True), (3, True), (4, False)])
+def test_of_five_copies_the_check_can_miss_one(online: int, whole: bool) -> None:
+    names = tuple(f"mq{number}" for number in range(1, 6))
+    cluster = broker_cluster(queues=(queue("default", members=names, online=names[:online]),))
+    found = rabbitmq.corrected(cluster, dict.fromkeys(names, ())).queue("default")
+    assert found is not None
+    assert found.whole == whole
+
+
+def test_what_has_no_copies_or_is_not_told_stays() -> None:
+    classic = broker_cluster(queues=(queue("reply", kind="classic", members=(), online=()),))
+    for cluster in (classic, replace(classic, queues=None)):
+        assert rabbitmq.corrected(cluster, NOBODY) == cluster

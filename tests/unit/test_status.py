@@ -535,6 +535,12 @@ def test_a_part_that_makes_no_sense_is_unknown_and_hides_nothing_else() -> None:
     assert node.unknown.keys() == {"etcd", "release", "patroni"}
 
 
+def test_a_broker_that_no_queue_needs_is_not_one_that_does_not_say() -> None:
+    assert gathering.parse_node("mq1", {"parts": {"critical": []}, "errors": {}}).critical == frozenset()
+    silent = gathering.parse_node("mq1", {"parts": {}, "errors": {"critical": "no answer within 1 s"}})
+    assert silent.critical is None
+
+
 def test_haproxy_that_did_not_answer_is_not_alive() -> None:
     assert gathering.parse_node("lb1", {"parts": {}, "errors": {"alive": "refused"}}).alive is False
     assert gathering.parse_node("app1", {"parts": {}, "errors": {}}).alive is None
