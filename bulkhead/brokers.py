@@ -17,7 +17,6 @@ from bulkhead.errors import CancelledError, Error, FailedError, HostError, Refus
 from bulkhead.inventory import Inventory
 from bulkhead.problem import listed
 from bulkhead.status import facts
-from bulkhead.status.brokers import apart
 from bulkhead.status.facts import Node
 
 PROGRAM = "/usr/local/lib/bulkhead/rabbitmq-member"
@@ -84,16 +83,6 @@ def trouble(nodes: Mapping[str, Node], command: Callable[[str, str], str]) -> Re
 def _cluster_trouble(
     names: list[str], clusters: list[rabbitmq.Cluster], command: Callable[[str, str], str]
 ) -> RefusedError | None:
-    best = rabbitmq.best(clusters)
-    odd = apart(
-        {name: _partitions(name, clusters) for name in names},
-        best.running if best else (),
-    )
-    if odd is not None:
-        return RefusedError(
-            f"The brokers are partitioned, {odd} from others: the sides do not share what queues there are.",
-            mend=f"Let {odd} give in: {command(odd, 'sudo systemctl restart rabbitmq-server')}",
-        )
     for cluster in clusters:
         for name in names:
             member = cluster.member(name)
@@ -128,11 +117,6 @@ def _cluster_trouble(
                 mend="Wait until it has caught up: fab status",
             )
     return None
-
-
-def _partitions(name: str, clusters: list[rabbitmq.Cluster]) -> tuple[str, ...]:
-    members = (cluster.member(name) for cluster in clusters)
-    return max((member.partitions for member in members if member), key=len, default=())
 
 
 def restart(

@@ -23,7 +23,6 @@ class Member:
     drained: bool = False
     memory_alarm: bool = False
     disk_alarm: bool = False
-    partitions: tuple[str, ...] = ()
     memory_bytes: int | None = None
     memory_limit_bytes: int | None = None
 
@@ -207,7 +206,6 @@ def _member(raw: Mapping[str, Any]) -> Member:
         drained=bool(raw.get("being_drained")),
         memory_alarm=bool(raw.get("mem_alarm")),
         disk_alarm=bool(raw.get("disk_free_alarm")),
-        partitions=tuple(sorted(host(name) for name in raw.get("partitions") or ())),
         memory_bytes=raw.get("mem_used"),
         memory_limit_bytes=raw.get("mem_limit"),
     )

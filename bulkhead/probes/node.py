@@ -149,7 +149,7 @@ def manage(settings: Settings, path: str) -> Any:
 
 
 def members(settings: Settings) -> list[dict[str, Any]]:
-    wanted = "name,running,being_drained,mem_alarm,disk_free_alarm,partitions,mem_used,mem_limit"
+    wanted = "name,running,being_drained,mem_alarm,disk_free_alarm,mem_used,mem_limit"
     found: list[dict[str, Any]] = manage(settings, f"nodes?columns={wanted}")
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bulkhead import rabbitmq
@@ -21,14 +21,13 @@ class Broker:
     name: str
     state: str
     alarms: tuple[str, ...]
-    partitions: tuple[str, ...]
     memory_bytes: int | None
     memory_limit_bytes: int | None
     needed_by: tuple[str, ...] | None  # queues that would have no majority without it; None: not known
 
     @property
     def well(self) -> bool:
-        return self.state == RUNNING and not self.alarms and not self.partitions
+        return self.state == RUNNING and not self.alarms
 
 
 def seen(judge: Judge) -> rabbitmq.Cluster | None:
@@ -41,7 +40,6 @@ def brokers(judge: Judge) -> tuple[Broker, ...]:
     rows = tuple(_broker(node, cluster) for node in nodes)
     if nodes:
         _judge_majority(judge, rows, cluster)
-        _judge_partition(judge, rows, cluster)
         for node, row in zip(nodes, rows, strict=True):
             _judge_broker(judge, node, row)
         if cluster is not None:
@@ -58,7 +56,6 @@ def _broker(node: Node, cluster: rabbitmq.Cluster | None) -> Broker:
         name=node.host,
         state=_state(node, cluster),
         alarms=member.alarms if member else (),
-        partitions=member.partitions if member else (),
         memory_bytes=member.memory_bytes if member else None,
         memory_limit_bytes=member.memory_limit_bytes if member else None,
         needed_by=cluster.needing(node.host) if cluster is not None and knows else None,
@@ -74,10 +71,6 @@ def _state(node: Node, cluster: rabbitmq.Cluster | None) -> str:
     if node.broker is None and node.metrics is None:
         return "does not answer"
     member = cluster.member(node.host) if cluster else None
-    if node.broker is not None and any(
-        each.partitions for each in node.broker.members if each.name == node.host
-    ):
-        return "PARTITIONED"
     if member is None or not member.running:
         return "not in the cluster"
     own = node.broker.member(node.host) if node.broker else member
@@ -102,19 +95,6 @@ def _judge_majority(judge: Judge, rows: tuple[Broker, ...], cluster: rabbitmq.Cl
     )
 
 
-def apart(partitions: Mapping[str, tuple[str, ...]], running: tuple[str, ...] = ()) -> str | None:
-    """Of a cluster that was cut in two and did not grow together again, the broker that gives in: one that
-    the larger part does not count (`running` is its word), then who is cut off from the most others, the last
-    of equals."""
-    cut: dict[str, set[str]] = {name: set() for name in partitions}
-    for name, others in partitions.items():
-        for other in others:  # the two know of it at different moments
-            cut[name].add(other)
-            cut.setdefault(other, set()).add(name)
-    names = [name for name, others in cut.items() if others]
-    return max(reversed(names), key=lambda name: (name not in running, len(cut[name])), default=None)
-
-
 def _workers_consume(judge: Judge) -> bool:
     """A worker's own word, that a broker has it as a consumer."""
     return any(
@@ -125,22 +105,6 @@ def _workers_consume(judge: Judge) -> bool:
     )
 
 
-def _judge_partition(judge: Judge, rows: tuple[Broker, ...], cluster: rabbitmq.Cluster | None) -> None:
-    name = apart({row.name: row.partitions for row in rows}, cluster.running if cluster else ())
-    if name is not None:
-        others = sorted(
-            {row.name for row in rows if name in row.partitions}.union(
-                *(row.partitions for row in rows if row.name == name)
-            )
-        )
-        judge.outage(
-            f"the brokers are partitioned, {name} from {listed(others)}: the sides do not share what queues "
-            f"there are, and drop messages for those they do not know. The watch on {name} restarts it "
-            "within a minute; if it does not:",
-            judge.on(name, f"sudo systemctl restart {UNIT}"),
-        )
-
-
 def _judge_broker(judge: Judge, node: Node, row: Broker) -> None:
     finds: dict[str, Callable[[], None]] = {
         "does not answer": lambda: judge.wrong(
@@ -148,7 +112,7 @@ def _judge_broker(judge: Judge, node: Node, row: Broker) -> None:
             judge.journal(row.name, UNIT),
         ),
         "not in the cluster": lambda: judge.wrong(
-            f"{row.name}: the broker runs and the others do not see it",
+            f"{row.name}: the broker runs and the others do not see it: it turns clients away",
             judge.on(row.name, "sudo rabbitmqctl cluster_status"),
         ),
         "drained": lambda: judge.wrong(

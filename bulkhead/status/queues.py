@@ -97,8 +97,6 @@ def _described(judge: Judge, queue: rabbitmq.Queue | None, name: str, raw: Mappi
         cluster = brokers.seen(judge)
         if cluster is not None and cluster.partial:
             return _unknown(name, "no leader yet")  # the one that it had does not answer
-        if _known_to_others(judge, name):
-            return _unknown(name, "one side only")  # the partition is a finding
         if any(node.release and node.release.current for node in judge.reached("workers")):
             what = f"queue {name} is not there: no worker has ever taken from it"
             judge.outage(what, _bring_workers_back(judge, name))
@@ -109,10 +107,6 @@ def _described(judge: Judge, queue: rabbitmq.Queue | None, name: str, raw: Mappi
         mend = _bring_workers_back(judge, name) if found.cause == "no_consumer" else "fab workers.restart"
         find(f"queue {name} is stuck: {found.why}", mend)
     return _row(queue, "queue", found.why if found else "")
-
-
-def _known_to_others(judge: Judge, name: str) -> bool:
-    return any(node.broker and node.broker.queue(name) for node in judge.nodes("brokers"))
 
 
 def _dead_letters(judge: Judge, queue: rabbitmq.Queue) -> Queue:

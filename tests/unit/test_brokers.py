@@ -93,11 +93,6 @@ def test_a_dry_run_changes_nothing(cluster: Cluster, inventory: Inventory, tmp_p
         (cluster_nodes(mq1={"memory_alarm": True}), "mq1 is short of memory", "fab queues"),
         (cluster_nodes(mq1={"disk_alarm": True}), "mq1 is short of disk", "fab queues"),
         (
-            cluster_nodes(mq1={"partitions": ("mq2", "mq3")}),
-            "partitioned, mq1 from others",
-            "ssh mq1 sudo systemctl restart",
-        ),
-        (
             cluster_nodes(queues=all_queues(mail={"online": ("mq1", "mq3")})),
             "Queue mail has a copy that does not answer, on mq2",
             "Wait",

@@ -34,7 +34,6 @@ from bulkhead import rabbitmq
 from bulkhead.connections import Result
 from bulkhead.errors import RefusedError
 from bulkhead.inventory import Host
-from bulkhead.status.brokers import apart
 from bulkhead.status.facts import Facts, Node, look
 from bulkhead.status.judge import Finding
 from bulkhead.status.queues import stuck
@@ -183,7 +182,6 @@ def test_a_broker_that_the_others_do_not_see() -> None:
         ({"mq2": {"drained": True}}, "mq2 is drained", "rabbitmq-member revive", False),
         ({"mq2": {"memory_alarm": True}}, "mq2 is short of memory", "memory_breakdown", True),
         ({"mq2": {"disk_alarm": True}}, "mq2 is short of disk", "df -h", True),
-        ({"mq2": {"partitions": ("mq1",)}}, "partitioned, mq2 from mq1", "systemctl restart", True),
         (
             {"queues": all_queues(mail={"online": ("mq1", "mq2")})},
             "queue mail has a copy that does not answer, on mq3",
@@ -204,34 +202,17 @@ def test_what_is_wrong_with_brokers(changes: dict[str, Any], says: str, mend: st
     assert found.outage == outage
 
 
-def test_who_was_cut_off_gives_in_and_not_the_larger_part() -> None:
-    assert apart({"mq1": ("mq2", "mq3"), "mq2": ("mq1",), "mq3": ("mq1",)}) == "mq1"
-    assert apart({"mq1": ("mq2",), "mq2": ("mq1",), "mq3": ()}) == "mq2"
-    assert apart({"mq1": (), "mq2": (), "mq3": ()}) is None
-    # Just thawed: one of the larger part knows already, and the one that slept does not.
-    assert apart({"mq1": ("mq2",), "mq2": (), "mq3": ()}, running=("mq1", "mq3")) == "mq2"
-    assert apart({"mq1": (), "mq2": ("mq1",), "mq3": ()}, running=("mq2", "mq3")) == "mq1"
-
-
-def test_after_a_partition_each_part_tells_of_its_own_queues() -> None:
-    """As seen when a frozen broker woke up: it did not pause, and had queues that the others had not."""
-    off = {"running": False, "partitions": ()}
-    two = {
-        name: broker_cluster(
-            name, all_queues()[2:], mq1=off, mq2={"partitions": ("mq1",)}, mq3={"partitions": ("mq1",)}
-        )
-        for name in ("mq2", "mq3")
-    }
-    alone = broker_cluster("mq1", mq1={"partitions": ("mq2", "mq3")}, mq2=off, mq3=off)
+def test_a_broker_that_is_cut_off_is_named_and_the_others_are_believed() -> None:
+    off = {"running": False}
+    two = {name: broker_cluster(name, all_queues(), mq1=off) for name in ("mq2", "mq3")}
+    alone = broker_cluster("mq1", mq2=off, mq3=off)
     well = facts(TIERS).nodes
-    apart_now = {name: replace(well[name], broker=seen) for name, seen in {"mq1": alone, **two}.items()}
-    seen = see(facts(TIERS, **apart_now))
-    assert [broker.state for broker in seen.brokers] == ["PARTITIONED"] * 3
-    assert seen.queues[0].state == "one side only"
-    assert [one.what.split(":")[0] for one in seen.findings] == [
-        "the brokers are partitioned, mq1 from mq2 and mq3"
+    cut = {name: replace(well[name], broker=seen) for name, seen in {"mq1": alone, **two}.items()}
+    seen = see(facts(TIERS, **cut))
+    assert [broker.state for broker in seen.brokers] == ["not in the cluster", "running", "running"]
+    assert [one.what for one in seen.findings] == [
+        "mq1: the broker runs and the others do not see it: it turns clients away"
     ]
-    assert "192.0.2.19 sudo systemctl restart rabbitmq-server" in seen.findings[0].mend
 
 
 def test_no_majority_of_brokers_is_an_outage() -> None:

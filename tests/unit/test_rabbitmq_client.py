@@ -13,7 +13,6 @@ WELL = {
     "being_drained": False,
     "mem_alarm": False,
     "disk_free_alarm": False,
-    "partitions": [],
 }
 NODES = [
     {**WELL, "name": "rabbit@mq1", "mem_used": 125988864, "mem_limit": 536870912},
@@ -24,7 +23,6 @@ NODES = [
         "being_drained": True,
         "mem_alarm": True,
         "disk_free_alarm": True,
-        "partitions": ["rabbit@mq2"],
     },
 ]
 
@@ -52,7 +50,7 @@ def test_members_are_hosts_with_their_alarms() -> None:
     assert cluster.running == ("mq1", "mq3")
     third = cluster.member("mq3")
     assert third is not None
-    assert (third.drained, third.alarms, third.partitions) == (True, ("memory", "disk"), ("mq2",))
+    assert (third.drained, third.alarms) == (True, ("memory", "disk"))
     assert cluster.queues is None
 
 

@@ -53,7 +53,7 @@ def sees_all(member: str) -> bool:
     return (
         isinstance(nodes, list)
         and {each["name"] for each in nodes if each["running"]} == NODES
-        and not any(each.get("partitions") or each.get("mem_alarm") for each in nodes)
+        and not any(each.get("mem_alarm") for each in nodes)
     )
 
 
