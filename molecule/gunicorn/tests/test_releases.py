@@ -14,6 +14,7 @@ from releases import PROGRAM, Cluster
 
 from bulkhead.deploy import deploy
 from bulkhead.errors import HostError
+from bulkhead.inventory import ROOT
 from bulkhead.release import Release, find_or_build
 
 testinfra_hosts = ["local://"]
@@ -50,6 +51,23 @@ def test_a_reload_under_load_loses_nothing_and_brings_the_new_environment(
     assert not before & set(cluster.pids("web", serving.id))
     assert seen.failures == []
     assert seen.requests > 100
+
+
+def test_a_renewed_certificate_is_served_and_nothing_is_lost(cluster: Cluster, serving: Release) -> None:
+    def shown() -> str:
+        hello = "openssl s_client -connect 198.18.16.21:8001 </dev/null 2>/dev/null"
+        return cluster.node(f"{hello} | openssl x509 -noout -serial").stdout.strip()
+
+    before = shown()
+    with cluster.load() as seen:
+        cluster.node("rm /etc/bulkhead/pki/node.crt")
+        command = ["ansible-playbook", str(ROOT / "molecule/gunicorn/converge.yml"), "--limit", "app1"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:]
+    now = shown()
+    assert now == cluster.node("openssl x509 -noout -serial -in /etc/bulkhead/pki/node.crt").stdout.strip()
+    assert now != before
+    assert seen.failures == []
 
 
 def test_a_stopping_instance_ends_what_it_has_until_its_deadline_and_no_longer(
