@@ -68,10 +68,12 @@ def _state(node: Node, cluster: rabbitmq.Cluster | None) -> str:
     unit = node.services.get(UNIT, "active")
     if unit != "active":
         return unit
+    member = cluster.member(node.host) if cluster else None
+    if member is not None and not member.running:
+        return "not in the cluster"  # and so it answers nobody: its watch has closed its listeners
     if node.broker is None and node.metrics is None:
         return "does not answer"
-    member = cluster.member(node.host) if cluster else None
-    if member is None or not member.running:
+    if member is None:
         return "not in the cluster"
     own = node.broker.member(node.host) if node.broker else member
     return "drained" if own is not None and own.drained else RUNNING

@@ -9,12 +9,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-PROJECT = Path(__file__).resolve().parents[3]
+from tests import scenario
+
 STATE = Path(os.environ["BULKHEAD_STATE"])
 SECRETS = yaml.safe_load((STATE / "inventory/group_vars/all/secrets.yml").read_text())
 MEMBERS = {"etcd1": "198.18.14.41", "etcd2": "198.18.14.42", "etcd3": "198.18.14.43"}
@@ -77,6 +79,4 @@ def podman(action: str, member: str) -> None:
     subprocess.run(["podman", action, f"bulkhead-etcd-{member}"], check=True, capture_output=True, timeout=60)
 
 
-def converge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["ansible-playbook", str(PROJECT / "molecule/etcd/converge.yml"), *arguments]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=600)
+converge = partial(scenario.converge, "etcd")

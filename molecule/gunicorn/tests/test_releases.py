@@ -14,8 +14,8 @@ from releases import PROGRAM, Cluster
 
 from bulkhead.deploy import deploy
 from bulkhead.errors import HostError
-from bulkhead.inventory import ROOT
 from bulkhead.release import Release, find_or_build
+from tests.scenario import converge
 
 testinfra_hosts = ["local://"]
 # `make prove` takes longer to be surer.
@@ -61,8 +61,7 @@ def test_a_renewed_certificate_is_served_and_nothing_is_lost(cluster: Cluster, s
     before = shown()
     with cluster.load() as seen:
         cluster.node("rm /etc/bulkhead/pki/node.crt")
-        command = ["ansible-playbook", str(ROOT / "molecule/gunicorn/converge.yml"), "--limit", "app1"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        done = converge("gunicorn", "--limit=app1")
     assert done.returncode == 0, done.stdout[-4000:]
     now = shown()
     assert now == cluster.node("openssl x509 -noout -serial -in /etc/bulkhead/pki/node.crt").stdout.strip()

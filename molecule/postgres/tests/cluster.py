@@ -11,13 +11,15 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import testinfra
 import yaml
 
-PROJECT = Path(__file__).resolve().parents[3]
+from tests import scenario
+
 STATE = Path(os.environ["BULKHEAD_STATE"])
 SECRETS = yaml.safe_load((STATE / "inventory/group_vars/all/secrets.yml").read_text())
 MEMBERS = {"db1": "198.18.15.41", "db2": "198.18.15.42", "db3": "198.18.15.43"}
@@ -83,9 +85,7 @@ def superuser(member: str, statement: str, database: str = "postgres") -> str:
     return str(node.check_output(command, database, statement)).strip()
 
 
-def converge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["ansible-playbook", str(PROJECT / "molecule/postgres/converge.yml"), *arguments]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=900)
+converge = partial(scenario.converge, "postgres")
 
 
 def rest(member: str, method: str, path: str, *, password: str | None, certificate: bool) -> int:

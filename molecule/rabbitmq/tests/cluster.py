@@ -12,13 +12,15 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import testinfra
 import yaml
 
-PROJECT = Path(__file__).resolve().parents[3]
+from tests import scenario
+
 STATE = Path(os.environ["BULKHEAD_STATE"])
 SECRETS = yaml.safe_load((STATE / "inventory/group_vars/all/secrets.yml").read_text())
 MEMBERS = {"mq1": "198.18.17.51", "mq2": "198.18.17.52", "mq3": "198.18.17.53"}
@@ -92,9 +94,7 @@ def podman(action: str, member: str) -> None:
     )
 
 
-def converge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["ansible-playbook", str(PROJECT / "molecule/rabbitmq/converge.yml"), *arguments]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=900)
+converge = partial(scenario.converge, "rabbitmq")
 
 
 @dataclass
