@@ -1,6 +1,6 @@
 """Ansible module: a node's private key and certificate, with nothing but the openssl program on the node.
 
-Two states, one task each:
+It also makes the group that may read the key. Two states, one task each:
 
 - `requested` makes the key if there is none, and says what the node lacks. `csr` is empty if the
   certificate there is good; `current` is true if nothing at all has to be installed.
@@ -101,7 +101,7 @@ class Node:
         except KeyError:
             if not self.module.check_mode:
                 raise
-            return -1  # a first run makes the group before it comes here
+            return -1  # a first run would have made it by now
 
     def own(self, path: Path, mode: int, group: str) -> None:
         state, gid = path.stat(), self.gid(group)
@@ -112,8 +112,17 @@ class Node:
             os.chown(path, 0, gid)
             path.chmod(mode)
 
+    def make_group(self) -> None:
+        try:
+            grp.getgrnam(self.group)
+        except KeyError:
+            self.changed = True
+            if not self.module.check_mode:
+                self.module.run_command(["groupadd", "--system", self.group], check_rc=True)
+
     def own_all(self) -> None:
-        """Owner and mode of what is there already."""
+        """The group, and owner and mode of what is there already."""
+        self.make_group()
         if not self.directory.is_dir():
             self.changed = True
             if self.module.check_mode:
