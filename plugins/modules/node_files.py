@@ -95,9 +95,9 @@ class Node:
 
     def file(self, entry: dict[str, Any]) -> None:
         path = entry["path"]
-        before = read(path)
-        if before and entry["keep"]:
+        if entry["keep"] and os.path.lexists(path):
             return
+        before = read(path)
         secret = entry["secret"] is not None
         text = entry["secret"] if secret else entry["content"] or ""
         old = before[0] if before else b""

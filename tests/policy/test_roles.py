@@ -75,6 +75,23 @@ def test_templates_and_files_state_owner_and_mode(role: Path) -> None:
                     assert {"owner", "mode"} <= given.keys(), f"{path.name}: {task['name']}"
 
 
+def test_what_notifies_by_file_has_its_handler() -> None:
+    """Ansible looks for the handler when the file changes: a wrong name would be found that day only."""
+    known = set()
+    for path in (ROOT / "roles").glob("*/handlers/main.yml"):
+        for handler in load(path):
+            listen = handler.get("listen", [])
+            known |= {handler["name"], *([listen] if isinstance(listen, str) else listen)}
+    named = set()
+    for path in (ROOT / "roles").glob("*/tasks/*.yml"):
+        for task in walk(load(path)):
+            for entry in task.get("bulkhead_files", {}).get("files", []):
+                notify = entry.get("notify", []) if isinstance(entry, dict) else []
+                named |= {notify} if isinstance(notify, str) else set(notify)
+    assert named
+    assert named <= known
+
+
 def walk(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for task in tasks:
