@@ -133,6 +133,22 @@ def haproxy_certificate_problems(certificates: Sequence[Mapping[str, str]]) -> l
     ]
 
 
+def haproxy_certificate_files(
+    certificates: Sequence[Mapping[str, str]], directory: str
+) -> list[dict[str, object]]:
+    """Return each given certificate as an entry of bulkhead_files; HAProxy wants the key in the same file."""
+    return [
+        {
+            "path": f"{directory}/{given['name']}.pem",
+            "content": f"{given['certificate']}\n{given['key']}\n",
+            "secret": True,
+            "mode": "0600",
+            "notify": "Reload haproxy",
+        }
+        for given in certificates
+    ]
+
+
 class FilterModule:
     """Ansible's entry point."""
 
@@ -145,5 +161,6 @@ class FilterModule:
             "haproxy_hard_stop_seconds": haproxy_hard_stop_seconds,
             "haproxy_max_connections": haproxy_max_connections,
             "haproxy_endpoint": haproxy_endpoint,
+            "haproxy_certificate_files": haproxy_certificate_files,
             "haproxy_certificate_problems": haproxy_certificate_problems,
         }

@@ -119,3 +119,10 @@ def test_given_certificates_are_checked() -> None:
     assert "does not match" in problems[0]
     assert "has expired" in problems[1]
     assert key not in "".join(problems)
+
+
+def test_a_given_certificate_is_one_file_with_its_key_and_in_no_diff() -> None:
+    [entry] = filters.haproxy_certificate_files([{"name": "a", "certificate": "C", "key": "K"}], "/etc/c")
+    assert (entry["path"], entry["content"]) == ("/etc/c/a.pem", "C\nK\n")
+    assert entry["secret"] is True
+    assert entry["mode"] == "0600"
