@@ -166,13 +166,17 @@ class Node:
 
     def absent(self, entry: dict[str, Any]) -> None:
         path = entry["path"]
-        if not os.path.lexists(path):
-            return
-        before = read(path)
-        self.note(path, state_diff(path, "file", "absent"))
+        if os.path.islink(path):  # it goes, and what it leads to stays
+            target = os.readlink(path)
+            self.remove(path, lambda: os.symlink(target, path))
+        elif before := read(path):
+            self.remove(path, lambda: put_back(path, before))
+
+    def remove(self, path: str, put_it_back: Callable[[], None]) -> None:
+        self.note(path, state_diff(path, "there", "absent"))
         if not self.check:
             os.unlink(path)
-            self.undo.append(lambda: put_back(path, before))
+            self.undo.append(put_it_back)
 
     def note(self, path: str, diff: dict[str, Any]) -> None:
         if path not in self.changed_paths:

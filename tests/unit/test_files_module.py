@@ -211,9 +211,21 @@ def test_a_link_is_refused_and_what_it_leads_to_is_left_alone(tmp_path: Path) ->
     target.write_text("mine\n")
     link = tmp_path / "settings"
     link.symlink_to(target)
-    for wanted in (entry(link, content="new\n"), entry(link, state="absent")):
-        with pytest.raises(module.Refused, match=f"{link}: it is a link to {target}"):
-            apply(wanted)
+    with pytest.raises(module.Refused, match=f"{link}: it is a link to {target}"):
+        apply(entry(link, content="new\n"))
+    assert target.read_text() == "mine\n"
+
+
+def test_what_is_to_go_goes_as_a_link_too_and_comes_back_when_another_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("mine\n")
+    link = tmp_path / "keys"
+    link.symlink_to(target)
+    with pytest.raises(module.Refused):
+        apply(entry(link, state="absent"), entry(tmp_path / "x", content="", validate="false %s"))
+    assert link.readlink() == target
+    assert apply(entry(link, state="absent")).changed_paths == [str(link)]
+    assert not link.is_symlink()
     assert target.read_text() == "mine\n"
 
 
