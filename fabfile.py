@@ -9,6 +9,8 @@ from invoke.context import Context
 
 from bulkhead.screen import operation
 
+WITHOUT_LOCK = "Go on without the environment's lock, and why: etcd is down and nobody else operates."
+
 
 @operation(json="The same as data, for programs.")
 def status(_context: Context, json: bool = False) -> int:
@@ -32,14 +34,16 @@ def deploy(_context: Context, release: str | None = None, yes: bool = False, dry
         operate(inventory, connections, release=release, yes=yes, dry_run=dry_run)
 
 
-@operation(yes="Do not ask.", dry_run="Show what would be done and stop.")
-def failback(_context: Context, yes: bool = False, dry_run: bool = False) -> None:
+@operation(without_lock=WITHOUT_LOCK, yes="Do not ask.", dry_run="Show what would be done and stop.")
+def failback(
+    _context: Context, without_lock: str | None = None, yes: bool = False, dry_run: bool = False
+) -> None:
     """Put each virtual address on the node that the inventory names."""
     from bulkhead.connections import cluster
     from bulkhead.failback import failback as operate
 
     with cluster() as (inventory, connections):
-        operate(inventory, connections, yes=yes, dry_run=dry_run)
+        operate(inventory, connections, without_lock=without_lock, yes=yes, dry_run=dry_run)
 
 
 @operation(json="The same as data, for programs.")
@@ -63,30 +67,41 @@ def restart_brokers(_context: Context, yes: bool = False, dry_run: bool = False)
 @operation(
     host="The worker node, by its name in the inventory.",
     last="Drain it although nobody else serves its queues.",
+    without_lock=WITHOUT_LOCK,
     yes="Do not ask.",
     dry_run="Show what would be done and stop.",
 )
-def drain(_context: Context, host: str, last: bool = False, yes: bool = False, dry_run: bool = False) -> None:
+def drain(
+    _context: Context,
+    host: str,
+    last: bool = False,
+    without_lock: str | None = None,
+    yes: bool = False,
+    dry_run: bool = False,
+) -> None:
     """Stop the workers of a host until they are undrained; no task is lost."""
     from bulkhead.connections import cluster
     from bulkhead.workers import drain as operate
 
     with cluster() as (inventory, connections):
-        operate(inventory, connections, host, last=last, yes=yes, dry_run=dry_run)
+        operate(inventory, connections, host, last=last, without_lock=without_lock, yes=yes, dry_run=dry_run)
 
 
 @operation(
     host="The worker node, by its name in the inventory.",
+    without_lock=WITHOUT_LOCK,
     yes="Do not ask.",
     dry_run="Show what would be done and stop.",
 )
-def undrain(_context: Context, host: str, yes: bool = False, dry_run: bool = False) -> None:
+def undrain(
+    _context: Context, host: str, without_lock: str | None = None, yes: bool = False, dry_run: bool = False
+) -> None:
     """Start the workers of a drained host, until brokers count on them."""
     from bulkhead.connections import cluster
     from bulkhead.workers import undrain as operate
 
     with cluster() as (inventory, connections):
-        operate(inventory, connections, host, yes=yes, dry_run=dry_run)
+        operate(inventory, connections, host, without_lock=without_lock, yes=yes, dry_run=dry_run)
 
 
 @operation(yes="Do not ask.", dry_run="Show what would be done and stop.")

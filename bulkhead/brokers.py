@@ -15,6 +15,7 @@ from bulkhead import ledger, rabbitmq, screen
 from bulkhead.connections import Connections, ssh_command
 from bulkhead.errors import CancelledError, Error, FailedError, HostError, RefusedError
 from bulkhead.inventory import Inventory
+from bulkhead.lock import Actions, locked
 from bulkhead.problem import listed
 from bulkhead.status import facts
 from bulkhead.status.facts import Node
@@ -126,7 +127,8 @@ def restart(
         raise RefusedError(
             f"The inventory has no brokers ({inventory.sources}).", mend="docs/brokers.md says what it takes."
         )
-    run(inventory, RealBrokers(inventory, connections), yes=yes, dry_run=dry_run)
+    with locked(inventory, connections, "brokers.restart", dry_run=dry_run) as actions:
+        run(inventory, RealBrokers(inventory, connections, actions), yes=yes, dry_run=dry_run)
 
 
 def run(inventory: Inventory, brokers: Brokers, *, yes: bool = False, dry_run: bool = False) -> None:
@@ -204,9 +206,10 @@ class NotNowError(HostError):
 class RealBrokers:
     """The brokers of an inventory, over SSH."""
 
-    def __init__(self, inventory: Inventory, connections: Connections) -> None:
+    def __init__(self, inventory: Inventory, connections: Connections, actions: Actions) -> None:
         self._inventory = inventory
         self._connections = connections
+        self._actions = actions
         self._hosts = {host.name: host for host in inventory.hosts("brokers")}
         self._wait_seconds = max(
             int(host.literal("rabbitmq_wait_seconds", WAIT_SECONDS)) for host in self._hosts.values()
@@ -219,7 +222,7 @@ class RealBrokers:
         words = f"{PROGRAM} restart --wait {self._wait_seconds}"
         # Its two waits, a drain, a start with its own time-out, and the tools' own time.
         limit = 4 * self._wait_seconds + 120
-        answer = self._connections.run(self._hosts[host], words, timeout_seconds=limit, check=False)
+        answer = self._actions.run(self._hosts[host], words, timeout_seconds=limit, check=False)
         said = answer.stderr.strip() or answer.stdout.strip()
         if answer.code == REFUSED:
             raise NotNowError(host, said)

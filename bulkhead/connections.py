@@ -88,17 +88,19 @@ class Connections:
         *,
         sudo: bool = True,
         input: str | bytes | IO[bytes] | None = None,
+        shown: str = "",
         timeout_seconds: float = COMMAND_TIMEOUT_SECONDS,
         check: bool = True,
     ) -> Result:
         """Runs a shell command, as root unless told otherwise. `input` becomes its standard input and is not
-        shown: a secret belongs there, never in the command. A code other than 0 is an error if `check`."""
+        shown: a secret belongs there, never in the command. Errors tell of `shown` in the command's place.
+        A code other than 0 is an error if `check`."""
         full = f"sudo -n -- sh -c {shlex.quote(command)}" if sudo else command
         stdout = bytearray()
-        stderr, code = self._exchange(host, full, command, input, stdout.extend, timeout_seconds)
+        stderr, code = self._exchange(host, full, shown or command, input, stdout.extend, timeout_seconds)
         result = Result(stdout.decode(errors="replace"), stderr.decode(errors="replace"), code)
         if check and code != 0:
-            raise self._failure(host, command, result)
+            raise self._failure(host, shown or command, result)
         return result
 
     def put(

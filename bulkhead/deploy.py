@@ -22,6 +22,7 @@ from bulkhead.application import Application
 from bulkhead.connections import Connections, answers_of, ssh_command
 from bulkhead.errors import CancelledError, CommandError, Error, FailedError, HostError, RefusedError
 from bulkhead.inventory import Host, Inventory
+from bulkhead.lock import Actions, locked
 from bulkhead.release import Release, find_or_build, path_on_node, require_stored, store_of
 
 PROGRAM = "/usr/local/lib/bulkhead/release"
@@ -108,6 +109,20 @@ def deploy(
     dry_run: bool = False,
     say: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> None:
+    operation = f"deploy --release {release}" if release else "deploy"
+    with locked(inventory, connections, operation, dry_run=dry_run) as actions:
+        _deploy(inventory, connections, actions, release, yes, dry_run, say)
+
+
+def _deploy(
+    inventory: Inventory,
+    connections: Connections,
+    actions: Actions,
+    release: str | None,
+    yes: bool,
+    dry_run: bool,
+    say: Callable[[str], None],
+) -> None:
     application = inventory.checked_application()
     pools = inventory.hosts("app_servers")
     if not pools:
@@ -138,7 +153,7 @@ def deploy(
         say("Dry run: nothing was changed.")
         return
     screen.confirm(f"Deploy {wanted.id} to {inventory.environment_name}?", yes=yes)
-    _act_and_record(inventory, connections, application, plan, say)
+    _act_and_record(inventory, connections, actions, application, plan, say)
 
 
 Services = Mapping[str, set[str]]  # as `release list` groups them: names by kind
@@ -218,6 +233,7 @@ def _listing(connections: Connections, host: Host) -> Mapping[str, Any]:
 def _act_and_record(
     inventory: Inventory,
     connections: Connections,
+    actions: Actions,
     application: Application,
     plan: Plan,
     say: Callable[[str], None],
@@ -226,7 +242,7 @@ def _act_and_record(
     switched: list[str] = []
     result = "failed"
     try:
-        _act(connections, plan, switched, say, inventory, application)
+        _act(connections, actions, plan, switched, say, inventory, application)
         result = "done"
     except KeyboardInterrupt:
         result = "interrupted"
@@ -253,6 +269,7 @@ def _act_and_record(
 
 def _act(
     connections: Connections,
+    actions: Actions,
     plan: Plan,
     switched: list[str],
     say: Callable[[str], None],
@@ -263,14 +280,14 @@ def _act(
     if plan.to_ship:
         progress.step(_names(plan.to_ship), f"receive {plan.release.archive.name}")
         answers_of(
-            connections.each(plan.to_ship, lambda host: _ship(connections, host, plan.release)),
+            connections.each(plan.to_ship, lambda host: _ship(connections, actions, host, plan.release)),
             doing="Shipping (no node was switched)",
         )
     if plan.migrates:
         first = plan.to_switch[0]
         progress.step(first.name, " ".join(plan.migrate))
         _on_node(
-            connections, first, f"migrate {plan.release.id}", MIGRATE_TIMEOUT_SECONDS, "No node was switched."
+            actions, first, f"migrate {plan.release.id}", MIGRATE_TIMEOUT_SECONDS, "No node was switched."
         )
     for host in plan.to_switch:
         progress.step(host.name, f"switch to {plan.release.id}")
@@ -280,21 +297,21 @@ def _act(
             f"What ran on {host.name} still does."
         )
         command = f"switch {plan.release.id} --sha256 {plan.release.manifest.sha256}"
-        _on_node(connections, host, command, plan.switch_timeout_seconds, standing)
+        _on_node(actions, host, command, plan.switch_timeout_seconds, standing)
         switched.append(host.name)
     progress.step("from outside", "every application node answers with the new release")
     prove_from_outside(inventory, application, plan, say)
 
 
-def _ship(connections: Connections, host: Host, release: Release) -> None:
+def _ship(connections: Connections, actions: Actions, host: Host, release: Release) -> None:
     target = str(path_on_node(release))
     connections.put(host, release.archive, target, mode=0o600, timeout_seconds=RECEIVE_TIMEOUT_SECONDS)
     command = f"receive --id {release.id} --sha256 {release.manifest.sha256} --archive {shlex.quote(target)}"
-    _on_node(connections, host, command, RECEIVE_TIMEOUT_SECONDS, "")
+    _on_node(actions, host, command, RECEIVE_TIMEOUT_SECONDS, "")
 
 
-def _on_node(connections: Connections, host: Host, words: str, timeout_seconds: float, standing: str) -> None:
-    answer = connections.run(host, f"{PROGRAM} {words}", timeout_seconds=timeout_seconds, check=False)
+def _on_node(actions: Actions, host: Host, words: str, timeout_seconds: float, standing: str) -> None:
+    answer = actions.run(host, f"{PROGRAM} {words}", timeout_seconds=timeout_seconds, check=False)
     if answer.code:
         said = (answer.stderr.strip() or answer.stdout.strip()).removeprefix("release: ")
         raise HostError(

@@ -20,6 +20,7 @@ from bulkhead import screen
 from bulkhead.connections import Connections, answers_of, ssh_command
 from bulkhead.errors import CancelledError, Error, FailedError, RefusedError
 from bulkhead.inventory import Inventory, VirtualAddress
+from bulkhead.lock import Actions, locked
 from bulkhead.status import facts, outside
 from bulkhead.status.facts import Node
 from bulkhead.status.outside import Answer
@@ -206,9 +207,18 @@ def _undisturbed() -> Iterator[None]:
 
 
 def failback(
-    inventory: Inventory, connections: Connections, *, yes: bool = False, dry_run: bool = False
+    inventory: Inventory,
+    connections: Connections,
+    *,
+    without_lock: str | None = None,
+    yes: bool = False,
+    dry_run: bool = False,
 ) -> None:
-    run(inventory.virtual_addresses, RealLoadBalancers(inventory, connections), yes=yes, dry_run=dry_run)
+    with locked(
+        inventory, connections, "lb.failback", dry_run=dry_run, without=without_lock, may_go_without=True
+    ) as actions:
+        balancers = RealLoadBalancers(inventory, connections, actions)
+        run(inventory.virtual_addresses, balancers, yes=yes, dry_run=dry_run)
 
 
 def run(
@@ -250,9 +260,10 @@ def run(
 class RealLoadBalancers:
     """The load balancers of an inventory, over SSH."""
 
-    def __init__(self, inventory: Inventory, connections: Connections) -> None:
+    def __init__(self, inventory: Inventory, connections: Connections, actions: Actions) -> None:
         self._inventory = inventory
         self._connections = connections
+        self._actions = actions
         self._hosts = {host.name: host for host in inventory.hosts("load_balancers")}
 
     def look(self) -> Mapping[str, Node]:
@@ -272,12 +283,15 @@ class RealLoadBalancers:
 
     def hold(self, name: str, hosts: list[str]) -> None:
         # keepalived reads a number from the file: an empty one holds nothing back.
-        self._everywhere(hosts, f"echo 1 > {HOLD_DIRECTORY}/{shlex.quote(name)}", "Holding back")
+        self._everywhere(
+            self._actions, hosts, f"echo 1 > {HOLD_DIRECTORY}/{shlex.quote(name)}", "Holding back"
+        )
 
     def release(self, name: str, hosts: list[str]) -> None:
         file = f"{HOLD_DIRECTORY}/{shlex.quote(name)}"
         try:
-            self._everywhere(hosts, f"rm -f {file}", "Removing the hold")
+            # With or without the lock: a hold that is left behind would keep an address from moving.
+            self._everywhere(self._connections, hosts, f"rm -f {file}", "Removing the hold")
         except Error as error:
             mends = "\n  ".join(self.command(host, f"sudo rm -f {file}") for host in hosts)
             raise FailedError(
@@ -285,11 +299,11 @@ class RealLoadBalancers:
                 mend=mends,
             ) from None
 
-    def _everywhere(self, hosts: list[str], command: str, doing: str) -> None:
+    def _everywhere(self, by: Actions | Connections, hosts: list[str], command: str, doing: str) -> None:
         answers_of(
             self._connections.each(
                 [self._hosts[host] for host in hosts],
-                lambda host: self._connections.run(host, command, timeout_seconds=10),
+                lambda host: by.run(host, command, timeout_seconds=10),
             ),
             doing=doing,
         )

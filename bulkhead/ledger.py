@@ -6,13 +6,13 @@ it had done by then.
 
 from __future__ import annotations
 
+import functools
 import getpass
 import json
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 from bulkhead.inventory import Inventory
@@ -32,33 +32,29 @@ class Record(Protocol):
 @contextmanager
 def record(inventory: Inventory, operation: str, **plan: Any) -> Iterator[Record]:
     """Writes that it began, each event that it is told of, and how it ended."""
+    began = time.time()
+    note = functools.partial(write, inventory, operation)
+    note("began", **plan)
+    try:
+        yield note
+    except BaseException as error:
+        note("ended", result=type(error).__name__, said=str(error), seconds=round(time.time() - began, 1))
+        raise
+    note("ended", result="done", seconds=round(time.time() - began, 1))
+
+
+def write(inventory: Inventory, operation: str, event: str, **fields: Any) -> None:
     from bulkhead.release import store_of  # loads what only a build needs
 
     store = store_of(inventory)
     store.mkdir(parents=True, exist_ok=True)
-    file = store / FILE
-    began = time.time()
-
-    def write(event: str, **fields: Any) -> None:
-        entry = {
-            "operation": operation,
-            "environment": inventory.environment_name,
-            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "by": who(),
-            "event": event,
-            **fields,
-        }
-        _append(file, entry)
-
-    write("began", **plan)
-    try:
-        yield write
-    except BaseException as error:
-        write("ended", result=type(error).__name__, said=str(error), seconds=round(time.time() - began, 1))
-        raise
-    write("ended", result="done", seconds=round(time.time() - began, 1))
-
-
-def _append(file: Path, entry: dict[str, Any]) -> None:
-    with file.open("a") as lines:
+    entry = {
+        "operation": operation,
+        "environment": inventory.environment_name,
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "by": who(),
+        "event": event,
+        **fields,
+    }
+    with (store / FILE).open("a") as lines:
         lines.write(json.dumps(entry) + "\n")

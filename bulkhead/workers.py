@@ -18,6 +18,7 @@ from bulkhead.connections import Connections, ssh_command
 from bulkhead.deploy import PROGRAM, START_DEADLINE_SECONDS
 from bulkhead.errors import CancelledError, FailedError, HostError, RefusedError, SettingsError
 from bulkhead.inventory import Inventory
+from bulkhead.lock import Actions, locked
 from bulkhead.problem import listed
 from bulkhead.status import facts
 from bulkhead.status.facts import Node, queues_of
@@ -180,10 +181,20 @@ def drain(
     host: str,
     *,
     last: bool = False,
+    without_lock: str | None = None,
     yes: bool = False,
     dry_run: bool = False,
 ) -> None:
-    run_drain(inventory, RealCluster(inventory, connections), host, last=last, yes=yes, dry_run=dry_run)
+    with locked(
+        inventory,
+        connections,
+        f"workers.drain {host}",
+        dry_run=dry_run,
+        without=without_lock,
+        may_go_without=True,
+    ) as actions:
+        cluster = RealCluster(inventory, connections, actions)
+        run_drain(inventory, cluster, host, last=last, yes=yes, dry_run=dry_run)
 
 
 def run_drain(
@@ -260,9 +271,24 @@ def _prove_drained(host: str, plan: DrainPlan, cluster: Cluster) -> list[str]:
 
 
 def undrain(
-    inventory: Inventory, connections: Connections, host: str, *, yes: bool = False, dry_run: bool = False
+    inventory: Inventory,
+    connections: Connections,
+    host: str,
+    *,
+    without_lock: str | None = None,
+    yes: bool = False,
+    dry_run: bool = False,
 ) -> None:
-    run_undrain(inventory, RealCluster(inventory, connections), host, yes=yes, dry_run=dry_run)
+    with locked(
+        inventory,
+        connections,
+        f"workers.undrain {host}",
+        dry_run=dry_run,
+        without=without_lock,
+        may_go_without=True,
+    ) as actions:
+        cluster = RealCluster(inventory, connections, actions)
+        run_undrain(inventory, cluster, host, yes=yes, dry_run=dry_run)
 
 
 def run_undrain(
@@ -374,7 +400,9 @@ def plan_restart(cluster: Cluster) -> tuple[list[str], list[str]]:
 def restart(
     inventory: Inventory, connections: Connections, *, yes: bool = False, dry_run: bool = False
 ) -> None:
-    run_restart(inventory, RealCluster(inventory, connections), yes=yes, dry_run=dry_run)
+    with locked(inventory, connections, "workers.restart", dry_run=dry_run) as actions:
+        cluster = RealCluster(inventory, connections, actions)
+        run_restart(inventory, cluster, yes=yes, dry_run=dry_run)
 
 
 def run_restart(inventory: Inventory, cluster: Cluster, *, yes: bool = False, dry_run: bool = False) -> None:
@@ -423,10 +451,11 @@ def run_restart(inventory: Inventory, cluster: Cluster, *, yes: bool = False, dr
 class RealCluster:
     """Worker nodes and brokers of an inventory, over SSH."""
 
-    def __init__(self, inventory: Inventory, connections: Connections) -> None:
+    def __init__(self, inventory: Inventory, connections: Connections, actions: Actions) -> None:
         self.tier = Tier.of(inventory)
         self._inventory = inventory
         self._connections = connections
+        self._actions = actions
         self._workers = {host.name: host for host in inventory.hosts("workers")}
         self._brokers = [host for host in inventory.hosts("brokers") if host.name not in self._workers]
 
@@ -446,7 +475,7 @@ class RealCluster:
         return self._program(host, "reload --kinds queues beat", self.tier.restart_timeout_seconds)
 
     def _program(self, host: str, words: str, timeout_seconds: int) -> str:
-        answer = self._connections.run(
+        answer = self._actions.run(
             self._workers[host], f"{PROGRAM} {words}", timeout_seconds=timeout_seconds, check=False
         )
         if answer.code:

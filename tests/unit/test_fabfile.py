@@ -29,7 +29,7 @@ def test_each_command_and_option_says_what_it_does() -> None:
 
 def test_names_and_options_only() -> None:
     lines = Path(fabfile.__file__).read_text().splitlines()
-    assert len(lines) < 120
+    assert len(lines) < 150
     assert not [line for line in lines if line.strip().startswith(("if ", "for ", "while ", "try:"))]
 
 
