@@ -54,6 +54,14 @@ def queues(_context: Context, json: bool = False) -> int:
     return bulkhead.queues.run(as_json=json)
 
 
+@operation(json="The same as data, for programs.")
+def ledger(_context: Context, json: bool = False) -> int:
+    """What was done here: when, by whom, how it ended."""
+    import bulkhead.history
+
+    return bulkhead.history.run(as_json=json)
+
+
 @operation(yes="Do not ask.", dry_run="Show what would be done and stop.")
 def restart_brokers(_context: Context, yes: bool = False, dry_run: bool = False) -> None:
     """Restart every broker, one at a time; no queue loses its majority."""
@@ -117,6 +125,7 @@ def restart_workers(_context: Context, yes: bool = False, dry_run: bool = False)
 namespace = Collection(
     status,
     queues,
+    ledger,
     deploy,
     lb=Collection("lb", failback),
     brokers=Collection("brokers", restart=restart_brokers),

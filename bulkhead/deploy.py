@@ -6,7 +6,6 @@ beside the old one and takes requests once it is ready, so no node leaves the po
 
 from __future__ import annotations
 
-import getpass
 import http.client
 import json
 import shlex
@@ -17,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bulkhead import screen
+from bulkhead import ledger, screen
 from bulkhead.application import Application
 from bulkhead.connections import Connections, answers_of, ssh_command
 from bulkhead.errors import CancelledError, CommandError, Error, FailedError, HostError, RefusedError
@@ -240,30 +239,15 @@ def _act_and_record(
 ) -> None:
     started = time.time()
     switched: list[str] = []
-    result = "failed"
-    try:
-        _act(connections, actions, plan, switched, say, inventory, application)
-        result = "done"
-    except KeyboardInterrupt:
-        result = "interrupted"
-        raise CancelledError(
-            f"Interrupted; switched so far: {', '.join(switched) or 'no node'}. Every node serves.",
-            mend=f"Go on: `fab deploy --release {plan.release.id}`.",
-        ) from None
-    finally:
-        entry = {
-            "operation": "deploy",
-            "environment": inventory.environment_name,
-            "release": plan.release.id,
-            "result": result,
-            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-            "seconds": round(time.time() - started, 1),
-            "by": f"{getpass.getuser()}@{socket.gethostname()}",
-            "before": {node.host.name: node.current for node in plan.nodes},
-            "switched": switched,
-        }
-        with (store_of(inventory) / "deploys.jsonl").open("a") as ledger:
-            ledger.write(json.dumps(entry) + "\n")
+    before = {node.host.name: node.current for node in plan.nodes}
+    with ledger.record(inventory, "deploy", release=plan.release.id, before=before) as record:
+        try:
+            _act(connections, actions, plan, switched, say, record, inventory, application)
+        except KeyboardInterrupt:
+            raise CancelledError(
+                f"Interrupted; switched so far: {', '.join(switched) or 'no node'}. Every node serves.",
+                mend=f"Go on: `fab deploy --release {plan.release.id}`.",
+            ) from None
     say(f"Release {plan.release.id} serves on all {len(plan.nodes)} nodes ({time.time() - started:.0f} s).")
 
 
@@ -273,6 +257,7 @@ def _act(
     plan: Plan,
     switched: list[str],
     say: Callable[[str], None],
+    record: ledger.Record,
     inventory: Inventory,
     application: Application,
 ) -> None:
@@ -283,12 +268,14 @@ def _act(
             connections.each(plan.to_ship, lambda host: _ship(connections, actions, host, plan.release)),
             doing="Shipping (no node was switched)",
         )
+        record("shipped", hosts=[host.name for host in plan.to_ship])
     if plan.migrates:
         first = plan.to_switch[0]
         progress.step(first.name, " ".join(plan.migrate))
         _on_node(
             actions, first, f"migrate {plan.release.id}", MIGRATE_TIMEOUT_SECONDS, "No node was switched."
         )
+        record("migrated", host=first.name)
     for host in plan.to_switch:
         progress.step(host.name, f"switch to {plan.release.id}")
         left = [other.name for other in plan.to_switch if other.name not in {*switched, host.name}]
@@ -299,6 +286,7 @@ def _act(
         command = f"switch {plan.release.id} --sha256 {plan.release.manifest.sha256}"
         _on_node(actions, host, command, plan.switch_timeout_seconds, standing)
         switched.append(host.name)
+        record("switched", host=host.name)
     progress.step("from outside", "every application node answers with the new release")
     prove_from_outside(inventory, application, plan, say)
 

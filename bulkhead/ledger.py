@@ -1,23 +1,35 @@
-"""What operations did, as JSON lines beside the releases: who, when, what was planned, what was done.
+"""What operations did: who, when, what was planned, what was done.
 
-Each step is a line of its own and written when it is done, so an operation that was cut short has left what
-it had done by then.
+Each step is an entry of its own and written when it is done, so an operation that was cut short has left what
+it had done by then. Entries are lines of JSON beside the releases; while an operation holds the environment's
+lock they go to etcd as well, where every operator reads them (`fab ledger`) and no laptop's loss takes them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import getpass
 import json
+import queue
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
+from bulkhead import etcd
+from bulkhead.errors import Error
+from bulkhead.etcd import Call, Store, decode, encode, end_of
 from bulkhead.inventory import Inventory
 
 FILE = "operations.jsonl"
+PREFIX = f"{etcd.PREFIX}ledger/"
+KEPT = 200  # operations, in etcd
+END_SECONDS = 20
+RETRY_SECONDS = 1.0
 
 
 def who() -> str:
@@ -58,3 +70,94 @@ def write(inventory: Inventory, operation: str, event: str, **fields: Any) -> No
     }
     with (store / FILE).open("a") as lines:
         lines.write(json.dumps(entry) + "\n")
+    shared = _shared.get()
+    if shared is not None:
+        shared.put(entry)
+
+
+# --- the part that everybody reads --------------------------------------------------------------------------
+
+
+def key_of(revision: int, number: int | None = None) -> str:
+    """Keys in the order of the operations, and of each one's entries."""
+    operation = f"{PREFIX}{revision:020}/"
+    return operation if number is None else f"{operation}{number:06}"
+
+
+class Shared:
+    """Writes entries to etcd from a thread of its own, so that no step waits for it.
+
+    When etcd is away for a while the entries wait; at the end they have END_SECONDS, and what could not be
+    written is only in the file.
+    """
+
+    def __init__(self, store: Store, revision: int) -> None:
+        self._store = store
+        self._revision = revision
+        self._waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, daemon=True)
+        self._thread.start()
+
+    def put(self, entry: dict[str, Any]) -> None:
+        self._waiting.put(entry)
+
+    def close(self) -> bool:
+        """Whether all entries are there."""
+        self._waiting.put(None)
+        self._thread.join(END_SECONDS)
+        return not self._thread.is_alive()
+
+    def _write(self) -> None:
+        number = 0
+        while (entry := self._waiting.get()) is not None:
+            number += 1
+            put = {"key": encode(key_of(self._revision, number)), "value": encode(json.dumps(entry))}
+            while not self._try(("kv/put", put)):
+                time.sleep(RETRY_SECONDS)  # between two tries
+        if number:
+            self._prune()
+
+    def _try(self, call: Call) -> bool:
+        try:
+            self._store.calls(call)
+        except Error:
+            return False
+        return True
+
+    def _prune(self) -> None:
+        with contextlib.suppress(Error):
+            operations = list(read(self._store, keys_only=True))
+            if len(operations) > KEPT:
+                end = key_of(operations[-KEPT])
+                self._store.calls(
+                    ("kv/deleterange", {"key": encode(PREFIX), "range_end": encode(end)}),
+                )
+
+
+def read(store: Store, *, keys_only: bool = False) -> dict[int, list[dict[str, Any]]]:
+    """The entries of each operation, by the revision of its lock, the oldest first."""
+    request = {"key": encode(PREFIX), "range_end": encode(end_of(PREFIX)), "keys_only": keys_only}
+    (answer,) = store.calls(("kv/range", request))
+    found: dict[int, list[dict[str, Any]]] = {}
+    for pair in answer.get("kvs", []):
+        operation = int(decode(pair["key"]).removeprefix(PREFIX).partition("/")[0])
+        found.setdefault(operation, [])
+        if not keys_only:
+            found[operation].append(json.loads(decode(pair["value"])))
+    return found
+
+
+@contextmanager
+def shared(store: Store, revision: int) -> Iterator[None]:
+    """Entries that are written meanwhile go to etcd too."""
+    mirror = Shared(store, revision)
+    token = _shared.set(mirror)
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+        if not mirror.close():
+            print(f"etcd did not take the whole ledger of this operation; it is in {FILE} here.")
+
+
+_shared: ContextVar[Shared | None] = ContextVar("shared", default=None)

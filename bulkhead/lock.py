@@ -13,7 +13,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -128,10 +128,23 @@ class Lock:
             self._store.calls(("lease/revoke", {"ID": self._lease}))
 
 
-def holder(store: Store) -> Holder | None:
-    """Who holds the lock now, if anybody."""
+@dataclass(frozen=True)
+class Held:
+    """The lock as it is held now."""
+
+    holder: Holder
+    revision: int
+
+
+def held(store: Store) -> Held | None:
     (answer,) = store.calls(("kv/range", {"key": encode(KEY)}))
-    return _holder(answer["kvs"][0]) if answer.get("kvs") else None
+    return parse(answer)
+
+
+def parse(answer: Mapping[str, Any]) -> Held | None:
+    """From etcd's answer to a range over the lock's key."""
+    found = answer.get("kvs") or []
+    return Held(_holder(found[0]), int(found[0]["create_revision"])) if found else None
 
 
 def take(store: Store, operation: str) -> Lock:
@@ -175,7 +188,7 @@ def take(store: Store, operation: str) -> Lock:
     raise _taken(_holder(found))
 
 
-def _holder(entry: dict[str, Any]) -> Holder:
+def _holder(entry: Mapping[str, Any]) -> Holder:
     return Holder(**json.loads(decode(entry["value"])))
 
 
@@ -251,7 +264,8 @@ def locked(
     keeper = threading.Thread(target=lock.keep, args=(stop,), daemon=True)
     keeper.start()
     try:
-        yield Actions(connections, lock)
+        with ledger.shared(Etcd(inventory, connections), lock.token.revision):
+            yield Actions(connections, lock)
     finally:
         stop.set()
         try:

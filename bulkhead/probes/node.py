@@ -130,6 +130,33 @@ def etcd(settings: Settings) -> dict[str, Any]:
     }
 
 
+def operations(settings: Settings) -> dict[str, Any]:
+    """The lock of the environment and the latest operation of its ledger, as etcd answers."""
+    password = settings["secrets"].get("etcd_operator_password")
+    if password is None:
+        raise RuntimeError("etcd_operator_password is not in the inventory: python -m bulkhead.secrets")
+    login = json.dumps({"name": "operator", "password": password})
+    token = ask(settings, 2379, "/v3/auth/authenticate", login)["token"]
+
+    def search(key: bytes, **more: Any) -> Any:
+        body = json.dumps({"key": base64.b64encode(key).decode(), **more})
+        return json.loads(fetch(settings, 2379, "/v3/kv/range", body, {"Authorization": token}))
+
+    def below(prefix: bytes) -> dict[str, str]:
+        end = prefix[:-1] + bytes([prefix[-1] + 1])  # the first key after all those that begin with it
+        return {"range_end": base64.b64encode(end).decode()}
+
+    ledger = b"/bulkhead/ledger/"
+    last = search(ledger, **below(ledger), limit=1, sort_order="DESCEND", sort_target="KEY", keys_only=True)
+    found: dict[str, Any] = {"lock": search(b"/bulkhead/lock"), "revision": None, "entries": []}
+    for pair in last.get("kvs", []):
+        one = base64.b64decode(pair["key"]).rpartition(b"/")[0] + b"/"
+        entries = search(one, **below(one))["kvs"]
+        found["revision"] = int(one.decode().split("/")[-2])
+        found["entries"] = [json.loads(base64.b64decode(each["value"])) for each in entries]
+    return found
+
+
 def release(_settings: Settings) -> Any:
     program = "/usr/local/lib/bulkhead/release"
     if not pathlib.Path(program).exists():

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bulkhead import haproxy, patroni, probes, rabbitmq
+from bulkhead import etcd, haproxy, history, lock, patroni, probes, rabbitmq
 from bulkhead.connections import Connections
 from bulkhead.errors import CommandError, Error, SettingsError, TimedOutError, UnreachableError
 from bulkhead.inventory import Host, Inventory, VirtualAddress
@@ -36,7 +36,7 @@ PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("members", "queues", "critical", "metrics"),
         ("rabbitmq-server.service", "rabbitmq-watch.service"),
     ),
-    "databases": (("patroni", "etcd"), ("patroni.service", "etcd.service")),
+    "databases": (("patroni", "etcd", "operations"), ("patroni.service", "etcd.service")),
 }
 # What the monitoring user of the brokers signs in with (role rabbitmq).
 BROKER_LOGIN = "rabbitmq_operator_password"
@@ -47,6 +47,15 @@ class Etcd:
     healthy: bool
     leads: bool
     reason: str
+
+
+@dataclass(frozen=True)
+class Operations:
+    """What is done to the cluster now, and what was done last, as etcd has it."""
+
+    holder: str | None  # who holds the environment's lock, doing what, since when
+    last: history.Operation | None
+    again: str  # what to type to end the last one, if it was cut short
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,7 @@ class Node:
     holds: tuple[str, ...] = ()
     patroni: patroni.Node | None = None
     etcd: Etcd | None = None
+    operations: Operations | None = None
     release: Release | None = None
     broker: rabbitmq.Cluster | None = None  # its word alone: clusters() has what holds of the queues' copies
     critical: frozenset[str] | None = None  # queues that would have no majority without this broker
@@ -161,6 +171,8 @@ def _look(inventory: Inventory, connections: Connections, host: Host, patient: b
         settings["history"] = rabbitmq.history(limits)
         if host.variables.get(BROKER_LOGIN):
             secrets[BROKER_LOGIN] = str(host.literal(BROKER_LOGIN))
+    if "operations" in parts and host.variables.get(etcd.LOGIN):
+        secrets[etcd.LOGIN] = str(host.literal(etcd.LOGIN))
     command = f"python3 - {shlex.quote(json.dumps(settings))}"
     program = probes.with_secrets("node", secrets)
     try:
@@ -223,6 +235,7 @@ def parse_node(name: str, raw: Mapping[str, Any]) -> Node:
         holds=part("holds", tuple) or (),
         patroni=part("patroni", lambda found: patroni.parse(found["member"], found["cluster"])),
         etcd=part("etcd", _etcd),
+        operations=part("operations", _operations),
         release=part("release", _release),
         broker=part("members", lambda nodes: rabbitmq.parse(name, nodes, raw["parts"].get("queues"))),
         critical=part("critical", frozenset),
@@ -244,6 +257,17 @@ def _etcd(found: Mapping[str, Any]) -> Etcd:
         healthy=str(health.get("health")).lower() == "true",
         leads=status.get("leader") is not None and status["leader"] == status["header"]["member_id"],
         reason=str(health.get("reason", "")),
+    )
+
+
+def _operations(found: Mapping[str, Any]) -> Operations:
+    held = lock.parse(found["lock"])
+    entries = found["entries"]
+    running = held is not None and held.revision == found["revision"]
+    return Operations(
+        holder=str(held.holder) if held else None,
+        last=history.operation(entries, running=running) if entries else None,
+        again=history.again(entries[0]) if entries else "",
     )
 
 

@@ -59,6 +59,8 @@ def _head(view: View) -> RenderableType:
     head.append(f"  {answered} of {view.host_count} hosts answer", style="" if not view.unreachable else BAD)
     head.append(f"  ({view.seconds:.1f} s)\n", style=QUIET)
     head.append(view.sources, style=QUIET)
+    if view.operation:
+        head.append(f"\n{view.operation}", style="bold")
     return head
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bulkhead.inventory import Inventory
-from bulkhead.status import addresses, brokers, database, hosts, pools, queues, workers
+from bulkhead.status import addresses, brokers, database, hosts, operations, pools, queues, workers
 from bulkhead.status.facts import Facts
 from bulkhead.status.judge import Finding, Judge
 
@@ -26,6 +26,7 @@ class View:
     sources: str
     host_count: int
     unreachable: Mapping[str, str]
+    operation: str | None
     load_balancers: tuple[str, ...]
     app_servers: tuple[str, ...]
     addresses: tuple[addresses.Address, ...]
@@ -54,6 +55,7 @@ def view(inventory: Inventory, facts: Facts) -> View:
     # Findings come in this order, those that clients notice before all others.
     shown: dict[str, Any] = {
         "unreachable": hosts.unreachable(judge),
+        "operation": operations.operation(judge),
         "addresses": addresses.addresses(judge),
         "load_balancers": addresses.load_balancers(judge),
         "releases": hosts.releases(judge),

@@ -141,7 +141,7 @@ def run(inventory: Inventory, nodes: Nodes, **options: Any) -> list[str]:
 
 
 def ledger(tmp_path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (tmp_path / "deploys.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (tmp_path / "operations.jsonl").read_text().splitlines()]
 
 
 def test_ships_everywhere_migrates_once_and_switches_one_node_at_a_time(
@@ -159,10 +159,11 @@ def test_ships_everywhere_migrates_once_and_switches_one_node_at_a_time(
         "app2 switch",
     ]
     assert any(line.startswith("[1/5]") for line in told)
-    (entry,) = ledger(tmp_path)
-    assert entry["result"] == "done"
-    assert entry["before"] == {"app1": OLD, "app2": OLD}
-    assert entry["switched"] == ["app1", "app2"]
+    began, *steps, ended = ledger(tmp_path)
+    assert began["before"] == {"app1": OLD, "app2": OLD}
+    assert [each["event"] for each in steps] == ["shipped", "migrated", "switched", "switched"]
+    assert [each["host"] for each in steps[2:]] == ["app1", "app2"]
+    assert ended["result"] == "done"
 
 
 def test_a_release_that_serves_everywhere_changes_nothing(inventory: Inventory, tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_a_release_that_serves_everywhere_changes_nothing(inventory: Inventory, 
     told = run(inventory, nodes)
     assert nodes.asked == []
     assert "Nothing was changed" in told[-1]
-    assert not (tmp_path / "deploys.jsonl").exists()
+    assert not (tmp_path / "operations.jsonl").exists()
 
 
 def test_a_node_that_has_the_archive_is_not_sent_it_and_one_that_serves_it_is_left_alone(
@@ -219,7 +220,7 @@ def test_a_dry_run_asks_and_changes_nothing(inventory: Inventory, tmp_path: Path
     told = run(inventory, nodes, yes=False, dry_run=True)
     assert nodes.asked == []
     assert any("app1: no release -> " in line for line in told)
-    assert not (tmp_path / "deploys.jsonl").exists()
+    assert not (tmp_path / "operations.jsonl").exists()
 
 
 def test_without_a_terminal_it_refuses_and_names_the_switch(
@@ -240,7 +241,7 @@ def test_a_failing_migration_switches_nothing(inventory: Inventory, tmp_path: Pa
     assert "app1" in str(failure.value)
     assert "no such column" in str(failure.value)
     assert nodes.current == {"app1": OLD, "app2": OLD}
-    assert ledger(tmp_path)[0]["result"] == "failed"
+    assert ledger(tmp_path)[-1]["result"] == "HostError"
 
 
 def test_a_failing_switch_stops_there_and_says_how_things_stand(inventory: Inventory) -> None:

@@ -14,7 +14,7 @@ from bulkhead.inventory import ROOT
 
 def test_the_commands() -> None:
     assert set(fabfile.namespace.task_names) == {
-        "status", "queues", "deploy", "lb.failback", "brokers.restart",
+        "status", "queues", "ledger", "deploy", "lb.failback", "brokers.restart",
         "workers.drain", "workers.undrain", "workers.restart",
     }  # fmt: skip
 
