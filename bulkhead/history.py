@@ -43,10 +43,8 @@ def operation(entries: Sequence[Entry], *, running: bool) -> Operation:
     ended = last if last["event"] == "ended" else None
     if ended is not None:
         result = ENDS.get(str(ended["result"]), "failed")
-    elif first["event"] == "began":
-        result = "running" if running else "interrupted"
     else:
-        result = str(first["event"])
+        result = "running" if running else "interrupted"
     return Operation(
         name=str(first["operation"]),
         by=str(first["by"]),
@@ -67,8 +65,7 @@ def about(entry: Entry) -> str:
     """What an entry names: a release, a host or hosts."""
     hosts = entry.get("hosts") or ([entry["host"]] if entry.get("host") else [])
     shown = ", ".join(hosts[:3]) + (f" and {len(hosts) - 3} more" if len(hosts) > 3 else "")
-    parts = (str(entry.get("release") or ""), shown, str(entry.get("reason") or ""))
-    return " ".join(part for part in parts if part)
+    return " ".join(part for part in (str(entry.get("release") or ""), shown) if part)
 
 
 def again(first: Entry) -> str:

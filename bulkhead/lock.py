@@ -205,15 +205,15 @@ class Actions:
 
     def __init__(self, connections: Connections, lock: Lock | None) -> None:
         self._connections = connections
-        self._lock = lock
+        self.lock = lock
 
     def run(self, host: Host, command: str, *, timeout_seconds: float, check: bool = True) -> Result:
-        if self._lock is None:
+        if self.lock is None:
             return self._connections.run(host, command, timeout_seconds=timeout_seconds, check=check)
-        self._lock.require()
+        self.lock.require()
         result = self._connections.run(
             host,
-            self._lock.token.before(command),
+            self.lock.token.before(command),
             shown=command,
             timeout_seconds=timeout_seconds,
             check=False,

@@ -228,6 +228,7 @@ PARTS = {
     "holds": holds,
     "patroni": patroni,
     "etcd": etcd,
+    "operations": operations,
     "release": release,
     "members": members,
     "queues": queues,
