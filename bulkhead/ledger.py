@@ -87,19 +87,22 @@ def key_of(revision: int, number: int | None = None) -> str:
 class Shared:
     """Writes entries to etcd from a thread of its own, so that no step waits for it.
 
-    When etcd is away for a while the entries wait; at the end they have END_SECONDS, and what could not be
-    written is only in the file.
+    Only the first one is waited for: whatever happens next, there is a trace of who began what. When etcd is
+    away for a while the entries wait; at the end they have END_SECONDS, and what could not be written is only
+    in the file.
     """
 
     def __init__(self, store: Store, revision: int) -> None:
         self._store = store
         self._revision = revision
         self._waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._begun = threading.Event()
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
 
     def put(self, entry: dict[str, Any]) -> None:
         self._waiting.put(entry)
+        self._begun.wait(END_SECONDS)
 
     def close(self) -> bool:
         """Whether all entries are there."""
@@ -114,6 +117,7 @@ class Shared:
             put = {"key": encode(key_of(self._revision, number)), "value": encode(json.dumps(entry))}
             while not self._try(("kv/put", put)):
                 time.sleep(RETRY_SECONDS)  # between two tries
+            self._begun.set()
         if number:
             self._prune()
 

@@ -66,6 +66,13 @@ def test_entries_are_in_etcd_in_their_order_also_when_it_was_away(
     assert len(ledger.read(store)) == 1
 
 
+def test_the_first_entry_is_there_before_anything_is_done(tmp_path: Path) -> None:
+    store = Store()
+    inventory = tiers(release_store=str(tmp_path))
+    with ledger.shared(store, 77), ledger.record(inventory, "workers.drain"):
+        assert [entry["event"] for entry in ledger.read(store)[77]] == ["began"]
+
+
 def test_what_etcd_does_not_take_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

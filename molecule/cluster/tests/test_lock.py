@@ -15,6 +15,11 @@ from bulkhead.inventory import ROOT, Inventory
 from bulkhead.lock import LEASE_SECONDS, Actions, Lock, OvertakenError, locked, now_seconds
 
 
+def tells_of(operation: str, status: str) -> bool:
+    findings = [finding["what"] for finding in json.loads(status)["findings"]]
+    return any(f"began {operation} " in what and "did not end it" in what for what in findings)
+
+
 def test_a_killed_controller_leaves_a_trace_and_no_lock_for_long(inventory: Inventory, fab: Any) -> None:
     worker = inventory.hosts("workers")[0].name
     drain = f"workers.drain {worker}"
@@ -34,7 +39,7 @@ def test_a_killed_controller_leaves_a_trace_and_no_lock_for_long(inventory: Inve
     assert refused.returncode == 3, refused.stdout + refused.stderr
     assert f"runs {drain} since" in refused.stderr
     wait_until(
-        lambda: f"began {drain}" in fab("status").stdout,
+        lambda: tells_of(drain, fab("status", "--json").stdout),
         LEASE_SECONDS + 60,
         "fab status tells of what was cut short",
     )
