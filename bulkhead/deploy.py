@@ -146,6 +146,8 @@ def _deploy(
     for line in plan.lines():
         say(line)
     if not plan.to_switch:
+        if not dry_run:
+            ledger.nothing_to_do(inventory, "deploy", release=wanted.id)
         say(f"Release {wanted.id} serves on all {len(hosts)} nodes already. Nothing was changed.")
         return
     if dry_run:

@@ -55,6 +55,11 @@ def record(inventory: Inventory, operation: str, **plan: Any) -> Iterator[Record
     note("ended", result="done", seconds=round(time.time() - began, 1))
 
 
+def nothing_to_do(inventory: Inventory, operation: str, **plan: Any) -> None:
+    """It is as it should be: that ends what an operation before may have left open."""
+    write(inventory, operation, "ended", result="done", seconds=0, **plan)
+
+
 def write(inventory: Inventory, operation: str, event: str, **fields: Any) -> None:
     from bulkhead.release import store_of  # loads what only a build needs
 

@@ -211,6 +211,8 @@ def run_drain(
     plan = plan_drain(host, cluster, last=last)
     undrain_it = f"fab workers.undrain {host}"
     if plan.done:
+        if not dry_run:
+            ledger.nothing_to_do(inventory, "workers.drain", host=host)
         output.print(f"{host} is drained already. Nothing to do. Bring it back: {undrain_it}", soft_wrap=True)
         return
     for line in plan.lines(cluster.tier):
@@ -302,6 +304,8 @@ def run_undrain(
     tier = cluster.tier
     wanted = {*tier.deadlines, *([SCHEDULER] if tier.has_scheduler else [])}
     if node.release.drained is None and serves(node, tier) == wanted:
+        if not dry_run:
+            ledger.nothing_to_do(inventory, "workers.undrain", host=host)
         output.print(f"{host} is not drained and serves all its queues. Nothing to do.")
         return
     _require_brokers(told)

@@ -171,7 +171,8 @@ def test_a_release_that_serves_everywhere_changes_nothing(inventory: Inventory, 
     told = run(inventory, nodes)
     assert nodes.asked == []
     assert "Nothing was changed" in told[-1]
-    assert not (tmp_path / "operations.jsonl").exists()
+    (entry,) = ledger(tmp_path)
+    assert (entry["event"], entry["result"]) == ("ended", "done")
 
 
 def test_a_node_that_has_the_archive_is_not_sent_it_and_one_that_serves_it_is_left_alone(

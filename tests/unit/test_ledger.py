@@ -99,6 +99,7 @@ def test_the_oldest_operations_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ("entries", "running", "result", "last"),
     [
         ([BEGAN, {**ENDED, "result": "done"}], False, "done", ""),
+        ([{**ENDED, "result": "done", "seconds": 0}], False, "done", ""),
         ([BEGAN], True, "running", ""),
         ([BEGAN, {**BEGAN, "event": "drained", "host": "worker1"}], False, "interrupted", "drained worker1"),
         ([BEGAN, {**ENDED, "result": "CancelledError"}], False, "stopped (Ctrl-C)", ""),
