@@ -25,10 +25,15 @@ def slowest(said: str) -> float:
 
 
 def test_a_worker_is_ready_when_the_broker_has_it_as_a_consumer(cluster: Cluster, working: Release) -> None:
-    listed = cluster.node(cluster.broker, "rabbitmqctl --quiet list_queues --vhost forge name type consumers")
-    queues = {line.split("\t")[0]: line.split("\t")[1:] for line in listed.stdout.splitlines()}
+    list_queues = "rabbitmqctl --quiet list_queues --vhost forge name type consumers"
+
+    def consumed() -> bool:
+        listed = cluster.node(cluster.broker, list_queues).stdout.splitlines()
+        return {"default\tquorum\t2", "hasty\tquorum\t2"} <= set(listed)
+
+    # The broker's list is some seconds old: the test before this one may have ended in between.
+    wait_until(consumed, "the broker lists the workers of both hosts")
     for queue in ("default", "hasty"):
-        assert queues[queue] == ["quorum", "2"]
         for host in cluster.workers:
             said = cluster.status_text(host, f"queue-{queue}", working)
             assert said == f"consumes {queue} from 198.18.18.31"
