@@ -32,14 +32,22 @@ class Role:
         ]
         (self.role / "handlers/main.yml").write_text(yaml.safe_dump(handlers))
 
-    def run(self, files: object, *options: str, **keywords: object) -> subprocess.CompletedProcess[str]:
-        return self.run_tasks([{"name": "Write", "bulkhead_files": {"files": files}, **keywords}], *options)
+    def run(
+        self,
+        files: object,
+        *options: str,
+        strategy: str = "mitogen_linear",
+        rounds: Sequence[Mapping[str, str]] = ({},),
+        **keywords: object,
+    ) -> subprocess.CompletedProcess[str]:
+        task = {"name": "Write", "bulkhead_files": {"files": files}, **keywords}
+        return self.run_tasks([task], *options, strategy=strategy, rounds=rounds)
 
     def run_tasks(
         self,
         tasks: list[dict[str, object]],
         *options: str,
-        strategy: str = "linear",
+        strategy: str = "mitogen_linear",
         rounds: Sequence[Mapping[str, str]] = ({},),
     ) -> subprocess.CompletedProcess[str]:
         """The role once for each round, with its variables, in one process: to start one takes seconds."""
@@ -108,18 +116,15 @@ def test_a_changed_file_tells_its_own_handlers_and_no_others(role: Role, strateg
     looped = [entry("{{ item.name }}", content="{{ item.text }}", notify="{{ item.name }}")]
     rounds = [{"first": "1", "second": "1"}, {"first": "1", "second": "1"}]
     rounds += [{"first": "2", "second": "1"}, {"first": "2", "second": "2"}]
-    task: dict[str, object] = {"name": "Write", "bulkhead_files": {"files": files}}
-    done = role.run_tasks([task], rounds=rounds, strategy=strategy)
+    done = role.run(files, rounds=rounds, strategy=strategy)
     assert handlers_of_each(done) == [["A", "B", "C"], [], ["A"], ["B", "C"]]
-    task = {"name": "Write", "bulkhead_files": {"files": looped}, "loop": loop}
-    done = role.run_tasks([task], rounds=rounds[2:], strategy=strategy)
+    done = role.run(looped, rounds=rounds[2:], strategy=strategy, loop=loop)
     assert handlers_of_each(done) == [["A", "B"], ["B"]]
 
 
 def test_the_tasks_own_handlers_are_told_of_any_change(role: Role) -> None:
     files = [entry("one", content="1\n", notify="B"), entry("two", content="{{ second }}")]
-    task: dict[str, object] = {"name": "Write", "bulkhead_files": {"files": files}, "notify": "A"}
-    done = role.run_tasks([task], rounds=[{"second": "1"}, {"second": "2"}])
+    done = role.run(files, rounds=[{"second": "1"}, {"second": "2"}], notify="A")
     assert handlers_of_each(done) == [["A", "B"], ["A"]]
 
 
