@@ -25,6 +25,10 @@ class EtcdError(Exception):
     """What was said, in one line."""
 
 
+class MemberError(Exception):
+    """This member cannot serve now; another one may."""
+
+
 def encode(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
@@ -43,7 +47,7 @@ class Etcd:
         for _ in range(len(self._addresses)):
             try:
                 return self._call_signed(path, body)
-            except (OSError, http.client.HTTPException, ValueError) as error:
+            except (MemberError, OSError, http.client.HTTPException, ValueError) as error:
                 said.append(f"{self._addresses[0]}: {error or type(error).__name__}")
                 self._addresses.append(self._addresses.pop(0))
                 self._token = ""
@@ -59,9 +63,9 @@ class Etcd:
             status, answer = self._ask(path, body)
             if status == http.client.OK:
                 return answer
+            self._token = ""  # whatever it was, a new sign-in comes before the next call
             if answer.get("code") != UNAUTHENTICATED:
                 break
-            self._token = ""
         raise EtcdError(f"{path}: {answer.get('message') or answer.get('error') or status}")
 
     def _ask(self, path: str, body: dict) -> tuple[int, dict]:
@@ -71,8 +75,11 @@ class Etcd:
         try:
             headers = {"Authorization": self._token} if self._token else {}
             connection.request("POST", f"/v3/{path}", json.dumps(body), headers)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read() or b"{}")
+            response = connection.getresponse()
+            answer = json.loads(response.read() or b"{}")
+            if response.status >= http.client.INTERNAL_SERVER_ERROR:
+                raise MemberError(f"{path}: {answer.get('message', response.status)}")
+            return response.status, answer
         finally:
             connection.close()
 
@@ -93,7 +100,6 @@ class Lease:
         self._token = 0
         self._until = 0.0
         self._stopping = threading.Event()
-        self.changed = threading.Event()
         self.said = "etcd was not asked yet"
         self.answered = False
 
@@ -103,7 +109,7 @@ class Lease:
 
     def run(self) -> None:
         while not self._stopping.is_set():
-            before = self.token(), self.said
+            before = self.said
             try:
                 if self.token():
                     self._renew()
@@ -112,9 +118,8 @@ class Lease:
                 self.answered = True
             except EtcdError as error:
                 self.said = f"etcd does not answer: {error}"
-            if before != (self.token(), self.said):
+            if before != self.said:
                 log.info("lease: %s", self.said)
-                self.changed.set()
             self._stopping.wait(RENEW_SECONDS)
 
     def stop(self) -> None:
@@ -133,7 +138,12 @@ class Lease:
         if int(answer.get("TTL", 0)) <= 0:
             self._token, self.said = 0, "the lease has ended"
             return
+        self._holds(asked)
+
+    def _holds(self, asked: float) -> None:
         self._until = asked + TTL_SECONDS
+        # Also after a renewal: the one before it may have said that etcd does not answer.
+        self.said = f"holds the lease with token {self._token}"
 
     def _acquire(self) -> None:
         self._token = 0
@@ -163,5 +173,4 @@ class Lease:
             self._etcd.call("lease/revoke", ID=self._lease)
             return
         self._token = int(answer["header"]["revision"])
-        self._until = asked + TTL_SECONDS
-        self.said = f"holds the lease with token {self._token}"
+        self._holds(asked)

@@ -46,24 +46,32 @@ class Command(BaseCommand):
             settings.ETCD_ADDRESSES, settings.ETCD_USER, settings.ETCD_PASSWORD, settings.ETCD_CA_FILE
         )
         lease = Lease(etcd, f"{settings.ETCD_PREFIX}holder", settings.NODE_NAME)
-        threading.Thread(target=lease.run, name="lease", daemon=True).start()
-        threading.Thread(target=flush, args=(stopping,), name="outbox", daemon=True).start()
-        ready = False
+        threads = [
+            threading.Thread(target=lease.run, name="lease", daemon=True),
+            threading.Thread(target=flush, args=(stopping,), name="outbox", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
+        ready, refused, told = False, "", ""
         while not stopping.wait(LOOK_SECONDS):
+            for thread in threads:
+                if not thread.is_alive():
+                    raise CommandError(f"the thread {thread.name} has ended; systemd starts all of it again")
             close_old_connections()
             if lease.answered and not ready:
                 ready = True
                 notify(READY=1)
-            if lease.changed.is_set():
-                lease.changed.clear()
-                notify(STATUS=lease.said)
+            said = refused or lease.said
+            if said != told:
+                told = said
+                notify(STATUS=said)
             token = lease.token()
-            if token:
-                act(entries, token)
+            refused = act(entries, token) if token else ""
         lease.stop()
 
 
-def act(entries: list[schedule.Entry], token: int) -> None:
+def act(entries: list[schedule.Entry], token: int) -> str:
+    """What the database refused, if it did."""
     try:
         for job in beat.act(entries, token, settings.NODE_NAME):
             log.info("run is due", extra={"job": job.key})
@@ -71,10 +79,11 @@ def act(entries: list[schedule.Entry], token: int) -> None:
         # Either this process slept past its lease, and the lease is gone at the next look; or etcd was made
         # anew and counts from one again, which an operator has to know.
         log.warning("%s; if that scheduler is gone for good, lower the row in jobs_fence", error)
-        notify(STATUS=f"refused: {error}")
         time.sleep(1)  # the refusal is no faster to be answered by asking again at once
+        return f"refused: {error}"
     except (DatabaseError, InterfaceError) as error:
         log.warning("the database does not take the runs that are due: %s", " ".join(str(error).split()))
+    return ""
 
 
 def flush(stopping: threading.Event) -> None:
