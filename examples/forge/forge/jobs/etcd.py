@@ -25,10 +25,6 @@ class EtcdError(Exception):
     """What was said, in one line."""
 
 
-class MemberError(Exception):
-    """This member cannot serve now; another one may."""
-
-
 def encode(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
@@ -47,7 +43,7 @@ class Etcd:
         for _ in range(len(self._addresses)):
             try:
                 return self._call_signed(path, body)
-            except (MemberError, OSError, http.client.HTTPException, ValueError) as error:
+            except (OSError, http.client.HTTPException, ValueError) as error:
                 said.append(f"{self._addresses[0]}: {error or type(error).__name__}")
                 self._addresses.append(self._addresses.pop(0))
                 self._token = ""
@@ -63,9 +59,9 @@ class Etcd:
             status, answer = self._ask(path, body)
             if status == http.client.OK:
                 return answer
-            self._token = ""  # whatever it was, a new sign-in comes before the next call
             if answer.get("code") != UNAUTHENTICATED:
                 break
+            self._token = ""
         raise EtcdError(f"{path}: {answer.get('message') or answer.get('error') or status}")
 
     def _ask(self, path: str, body: dict) -> tuple[int, dict]:
@@ -78,7 +74,8 @@ class Etcd:
             response = connection.getresponse()
             answer = json.loads(response.read() or b"{}")
             if response.status >= http.client.INTERNAL_SERVER_ERROR:
-                raise MemberError(f"{path}: {answer.get('message', response.status)}")
+                # This member cannot serve now; another one may.
+                raise http.client.HTTPException(f"{path}: {answer.get('message', response.status)}")
             return response.status, answer
         finally:
             connection.close()
